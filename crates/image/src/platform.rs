@@ -1,0 +1,136 @@
+//! Operating system and processor names: `linux/arm64/v8` to a normalised [`Platform`] and back.
+//!
+//! Follows containerd's normalisation (`x86_64` is `amd64`, `aarch64` is `arm64`, `arm64/v8` is `arm64`, `arm` is
+//! `arm/v7`). Deliberately knows nothing of emulation.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A platform, normalised.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// `linux`, …
+    pub os: String,
+    /// `amd64`, `arm64`, …
+    pub architecture: String,
+    /// `v7`, …; `None` where it is the architecture's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Windows only.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+}
+
+/// Why a text names no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no platform (want os/architecture, for example linux/amd64)", text.escape_debug())]
+pub struct PlatformError {
+    text: String,
+}
+
+impl Platform {
+    /// Builds a platform from its parts and normalises it.
+    pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
+        let os = match os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            other => other.to_owned(),
+        };
+        let variant = variant.map(str::to_ascii_lowercase).filter(|v| !v.is_empty());
+        let (architecture, variant) = match (architecture.to_ascii_lowercase().as_str(), variant.as_deref()) {
+            ("x86_64" | "x86-64" | "amd64", None | Some("v1")) => ("amd64".to_owned(), None),
+            ("x86_64" | "x86-64" | "amd64", _) => ("amd64".to_owned(), variant),
+            ("i386" | "i486" | "i586" | "i686" | "x86", _) => ("386".to_owned(), None),
+            ("aarch64" | "arm64", None | Some("8" | "v8")) => ("arm64".to_owned(), None),
+            ("aarch64" | "arm64", _) => ("arm64".to_owned(), variant),
+            ("armhf", _) | ("arm", None | Some("7" | "v7")) => ("arm".to_owned(), Some("v7".to_owned())),
+            ("armel", _) | ("arm", Some("6" | "v6")) => ("arm".to_owned(), Some("v6".to_owned())),
+            ("arm", Some("5" | "v5")) => ("arm".to_owned(), Some("v5".to_owned())),
+            ("arm", Some("8" | "v8")) => ("arm".to_owned(), Some("v8".to_owned())),
+            (other, _) => (other.to_owned(), variant),
+        };
+        Self { os, architecture, variant, os_version: None }
+    }
+
+    /// The platform that this program was built for.
+    pub fn host() -> Self {
+        Self::new(std::env::consts::OS, std::env::consts::ARCH, None)
+    }
+
+    /// Whether an image made for `candidate` runs where `self` is asked for.
+    pub fn accepts(&self, candidate: &Platform) -> bool {
+        let candidate = Self::new(&candidate.os, &candidate.architecture, candidate.variant.as_deref());
+        self.os == candidate.os && self.architecture == candidate.architecture && self.variant == candidate.variant
+    }
+}
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let bad = || PlatformError { text: text.chars().take(200).collect() };
+        let valid = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        // `windows(10.0.17763)/amd64` carries the version in brackets.
+        let (os_part, rest) = match text.split_once('/') {
+            Some((os, rest)) => (os, Some(rest)),
+            None => (text, None),
+        };
+        let (os, os_version) = match os_part.split_once('(') {
+            Some((os, version)) => (os, Some(version.strip_suffix(')').ok_or_else(bad)?.to_owned())),
+            None => (os_part, None),
+        };
+        let parts: Vec<&str> = rest.map(|rest| rest.split('/').collect()).unwrap_or_default();
+        if !valid(os) || !parts.iter().all(|part| valid(part)) {
+            return Err(bad());
+        }
+        let host = Self::host();
+        let known_os =
+            matches!(os.to_ascii_lowercase().as_str(), "linux" | "windows" | "darwin" | "macos" | "freebsd" | "wasi");
+        let mut platform = match parts.as_slice() {
+            [] if known_os => Self::new(os, &host.architecture, host.variant.as_deref()),
+            [] => Self::new(&host.os, os, None),
+            [architecture] => Self::new(os, architecture, None),
+            [architecture, variant] => Self::new(os, architecture, Some(variant)),
+            _ => return Err(bad()),
+        };
+        platform.os_version = os_version;
+        Ok(platform)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.os)?;
+        if let Some(version) = &self.os_version {
+            write!(f, "({version})")?;
+        }
+        write!(f, "/{}", self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_normalised() {
+        for (text, want) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
+        }
+        for bad in ["", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The plan: every stage that the target needs, every step fully expanded, the final configuration folded.
+//!
+//! A value that can be printed, compared and keyed. No variable, ARG, ONBUILD, relative WORKDIR or default SHELL is
+//! left in it. What needs a file system stays symbolic and typed: wildcards, user names, remote sources.
+
+use std::collections::BTreeMap;
+
+use kuz_dockerfile::{Diagnostic, Span};
+use kuz_image::{DiffId, Digest, ImageConfig, Platform};
+use serde::{Deserialize, Serialize};
+
+/// All that is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Reachable stages, dependencies first; the target is the last.
+    pub stages: Vec<Stage>,
+    /// Findings that do not stop the build.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A place in [`Plan::stages`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StageId(pub usize);
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its number in the file, from 0, as `--from=0` counts.
+    pub number: usize,
+    /// `AS`, in lower case.
+    pub name: Option<String>,
+    /// What it stands on.
+    pub base: Base,
+    /// What is done.
+    pub steps: Vec<Step>,
+    /// The configuration after the last step: without diff ids and without the history of these steps (a base
+    /// image's diff ids and history are in it).
+    pub config: ImageConfig,
+    /// What it is built for.
+    pub platform: Platform,
+    /// The FROM instruction.
+    pub span: Span,
+}
+
+/// What a stage stands on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// An image.
+    Image(ImageSource),
+    /// An earlier stage.
+    Stage(StageId),
+}
+
+/// An image that a plan uses, as it was resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// The reference, canonical (`docker.io/library/python:3.10`).
+    pub reference: String,
+    /// The digest of the platform's manifest.
+    pub manifest: Digest,
+    /// Its layers, lowest first.
+    pub layers: Vec<DiffId>,
+}
+
+/// One instruction's effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What is done to the file system.
+    pub op: Op,
+    /// The instruction.
+    pub span: Span,
+    /// The line for people: the instruction with its continuations joined.
+    pub text: String,
+    /// The history line (`RUN /bin/sh -c … # buildkit`, as BuildKit writes it).
+    pub created_by: String,
+}
+
+/// What a step does to the file system.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Run a command.
+    Run(Box<Run>),
+    /// Copy files.
+    Copy(Box<Copy>),
+    /// Copy files, unpack archives, fetch remote sources.
+    Add(Box<Copy>),
+    /// WORKDIR: make a directory where there is none.
+    MakeDir(MakeDir),
+    /// Only the configuration changed: a history entry, no layer.
+    Nothing,
+}
+
+/// The network that a RUN sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The machine's.
+    #[default]
+    Host,
+    /// A loopback interface of its own, nothing else.
+    None,
+}
+
+/// `RUN`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Run {
+    /// The command line, shell included.
+    pub argv: Vec<String>,
+    /// ENV and ARG, in order, PATH included.
+    pub env: Vec<(String, String)>,
+    /// Absolute.
+    pub cwd: String,
+    /// As USER says it; empty is root.
+    pub user: String,
+    /// What it may reach.
+    pub network: Network,
+    /// Files that the step sees under `/dev/pipes/` (heredoc scripts with a `#!` line).
+    pub scripts: Vec<Inline>,
+    /// `--mount`, interpreted.
+    pub mounts: Vec<Mount>,
+    /// `--security=insecure`
+    pub insecure: bool,
+}
+
+/// `RUN --mount`: typed, values expanded. (Names of options as in the reference.)
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the fields are the options of their names")]
+pub enum Mount {
+    Bind {
+        from: Source,
+        source: String,
+        target: String,
+        writable: bool,
+    },
+    Cache {
+        id: String,
+        from: Option<Source>,
+        source: String,
+        target: String,
+        readonly: bool,
+        sharing: Sharing,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    Tmpfs {
+        target: String,
+        size: Option<u64>,
+    },
+    Secret {
+        id: String,
+        target: Option<String>,
+        env: Option<String>,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    Ssh {
+        id: String,
+        target: Option<String>,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+}
+
+/// Who may use a cache mount at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names of the reference")]
+pub enum Sharing {
+    Shared,
+    Private,
+    Locked,
+}
+
+/// A file given in the Dockerfile itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inline {
+    /// Its name.
+    pub name: String,
+    /// Its content.
+    pub content: String,
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The build context.
+    Context,
+    /// An earlier stage's final file system.
+    Stage(StageId),
+    /// An image.
+    Image(ImageSource),
+    /// A named context (`--build-context`) that is a directory.
+    Named(String),
+}
+
+/// `COPY` and `ADD`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Copy {
+    /// Where from.
+    pub from: Source,
+    /// Paths, wildcards, or for ADD remote sources.
+    pub sources: Vec<Word>,
+    /// Files given inline (heredocs), expanded.
+    pub inline: Vec<Inline>,
+    /// Absolute; a slash at the end means a directory.
+    pub dest: String,
+    /// `--chown`, expanded, as written.
+    pub chown: Option<String>,
+    /// `--chmod`, expanded, as written.
+    pub chmod: Option<String>,
+    /// `--link`
+    pub link: bool,
+    /// `--parents`
+    pub parents: bool,
+    /// `--exclude`
+    pub exclude: Vec<String>,
+    /// ADD: `--unpack`
+    pub unpack: Option<bool>,
+    /// ADD: `--checksum`
+    pub checksum: Option<String>,
+    /// ADD: `--keep-git-dir`
+    pub keep_git_dir: bool,
+}
+
+/// An expanded word and where it stood, for messages.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Word {
+    /// Expanded.
+    pub text: String,
+    /// Where.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// `WORKDIR`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MakeDir {
+    /// Absolute, no slash at the end.
+    pub path: String,
+    /// USER at that point: owner of what is made; empty is root.
+    pub user: String,
+}
+
+/// An image that somebody has looked up: manifest and configuration, no layer contents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownImage {
+    /// The digest of the platform's manifest.
+    pub manifest: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+/// Images by (canonical reference, platform), as [`crate::Planned::Needs`] asked for them.
+pub type KnownImages = BTreeMap<(String, Platform), KnownImage>;
