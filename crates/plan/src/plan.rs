@@ -10,11 +10,15 @@ use kuz_image::{DiffId, Digest, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 
 /// All that is to be done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// Reachable stages, dependencies first; the target is the last.
     pub stages: Vec<Stage>,
+    /// `SOURCE_DATE_EPOCH` in seconds, from a build argument or a global ARG with a default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_date_epoch: Option<i64>,
     /// Findings that do not stop the build.
+    #[serde(skip)]
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -23,7 +27,7 @@ pub struct Plan {
 pub struct StageId(pub usize);
 
 /// A stage.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stage {
     /// Its number in the file, from 0, as `--from=0` counts.
     pub number: usize,
@@ -39,11 +43,13 @@ pub struct Stage {
     /// What it is built for.
     pub platform: Platform,
     /// The FROM instruction.
+    #[serde(skip)]
     pub span: Span,
 }
 
 /// What a stage stands on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Base {
     /// Nothing.
     Scratch,
@@ -53,7 +59,8 @@ pub enum Base {
     Stage(StageId),
 }
 
-/// An image that a plan uses, as it was resolved.
+/// An image that a plan uses, as it was resolved. (`scratch` as a source is one without layers, see
+/// [`ImageSource::scratch`].)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageSource {
     /// The reference, canonical (`docker.io/library/python:3.10`).
@@ -64,12 +71,20 @@ pub struct ImageSource {
     pub layers: Vec<DiffId>,
 }
 
+impl ImageSource {
+    /// The empty image as a source of files: `RUN --mount=from=scratch`.
+    pub fn scratch() -> Self {
+        Self { reference: "scratch".to_owned(), manifest: Digest::of(b""), layers: Vec::new() }
+    }
+}
+
 /// One instruction's effect.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
     /// What is done to the file system.
     pub op: Op,
-    /// The instruction.
+    /// The instruction (of an image's ONBUILD trigger: the FROM).
+    #[serde(skip)]
     pub span: Span,
     /// The line for people: the instruction with its continuations joined.
     pub text: String,
@@ -78,7 +93,8 @@ pub struct Step {
 }
 
 /// What a step does to the file system.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Op {
     /// Run a command.
     Run(Box<Run>),
@@ -110,6 +126,10 @@ pub struct Run {
     pub argv: Vec<String>,
     /// ENV and ARG, in order, PATH included.
     pub env: Vec<(String, String)>,
+    /// The predefined proxy variables that no ARG or ENV declares, in both spellings. The command sees them; keys,
+    /// history and printed plans don't (they may hold credentials).
+    #[serde(skip)]
+    pub proxies: Vec<(String, String)>,
     /// Absolute.
     pub cwd: String,
     /// As USER says it; empty is root.
