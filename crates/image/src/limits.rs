@@ -28,3 +28,13 @@ pub const PATH_DEPTH: usize = 1024;
 pub const ACCOUNT_FILE_BYTES: usize = 8 << 20;
 /// Symbolic links that one lookup follows: the kernel's own limit.
 pub const SYMLINKS: usize = 40;
+/// One extended attribute's name: Linux's `XATTR_NAME_MAX`.
+pub const XATTR_NAME_BYTES: usize = 255;
+/// Holes of one sparse file: they are written out as zeros, so this bounds the time that a small archive can take.
+pub const SPARSE_HOLE_BYTES: u64 = 64 << 30;
+/// Entries of one layer: bounds the index's memory; the largest images known have about a million.
+pub const LAYER_ENTRIES: usize = 4 << 20;
+/// Memory for one xz decoder: enough for `xz -9` (65 MiB) and dictionaries up to four times as large.
+pub const XZ_MEMORY_BYTES: u64 = 288 << 20;
+/// The window of one zstd decoder, as a power of two: what `zstd` takes without `--long`.
+pub const ZSTD_WINDOW_LOG: u32 = 27;

@@ -71,7 +71,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let bad = || PlatformError { text: text.chars().take(200).collect() };
         let valid = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            !matches!(part, "" | "." | "..")
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         // `windows(10.0.17763)/amd64` carries the version in brackets.
         let (os_part, rest) = match text.split_once('/') {
