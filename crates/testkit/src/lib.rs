@@ -1,5 +1,6 @@
-//! What tests share: a registry out of layout directories.
+//! What the tests of several crates share: an in-process registry with scripted faults.
 //!
-//! For tests, the demo and `xtask`; no product crate depends on it.
+//! Test code only: nothing here is part of the program, and nothing here talks to anything but loopback.
 
 pub mod layout_server;
+pub mod registry;
