@@ -1,1 +1,77 @@
-fn main() {}
+//! The project's development tasks: one entry point for people and for CI.
+//!
+//! In: a task's name. Out: what the task prints, and an exit code: 0 done, 1 failed, 2 wrong arguments, 77 something that
+//! the task needs is missing here. It is never part of the product, and no product crate depends on it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program of the project's own")]
+
+mod bases;
+mod check;
+mod count;
+mod demo;
+mod http;
+mod packages;
+mod problem;
+mod program;
+mod python;
+mod test;
+mod tidy_rules;
+
+use std::process::ExitCode;
+
+use crate::problem::Problem;
+
+const USAGE: &str = "\
+cargo xtask TASK
+
+  demo [--bases=auto|hub|stand-in]  build the example, start it, ask it over HTTP; say what was seen
+  test [--no-check]                 check, then every test; closes with `N passed, N failed, N skipped`
+  check                             fmt, clippy, tidy, and cargo deny (bans, licences, sources)
+  tidy                              the project's own rules alone
+  bases [--serve] [--force]         make the stand-in base images; with --serve, serve them until interrupted
+
+exit codes: 0 done, 1 failed, 2 wrong arguments, 77 something needed is missing on this machine";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["demo"] => demo::run(demo::Source::Auto),
+        ["demo", option] => match option.strip_prefix("--bases=").and_then(demo::Source::named) {
+            Some(source) => demo::run(source),
+            None => return usage(option),
+        },
+        ["test"] => test::run(true),
+        ["test", "--no-check"] => test::run(false),
+        ["check"] => check::run(),
+        ["tidy"] => check::tidy(),
+        ["bases", options @ ..] => match bases::Options::parse(options) {
+            Ok(options) => bases::run(options),
+            Err(option) => return usage(&option),
+        },
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => return usage(&other.join(" ")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            problem.print();
+            problem.exit_code()
+        }
+    }
+}
+
+fn usage(wrong: &str) -> ExitCode {
+    eprintln!("xtask: no such task or option: `{wrong}`\n\n{USAGE}");
+    ExitCode::from(2)
+}
+
+/// Says on standard error what is being done.
+pub(crate) fn say(line: &str) {
+    eprintln!("== {line}");
+}
+
+/// What a task gives back.
+type Outcome<T = ()> = Result<T, Problem>;
