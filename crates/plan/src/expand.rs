@@ -1,0 +1,53 @@
+//! The planner's way to word expansion: [`kuz_dockerfile::word`] with spans and diagnostics.
+
+use std::collections::BTreeSet;
+
+use kuz_dockerfile::ast::Word;
+use kuz_dockerfile::word::{ExpandError, Lexer};
+use kuz_dockerfile::{Diagnostic, Span};
+
+use crate::scope::Env;
+
+/// A text with its variables replaced.
+#[derive(Debug)]
+pub(crate) struct Expanded {
+    pub(crate) text: String,
+    /// Names that were asked for and not set.
+    pub(crate) unmatched: BTreeSet<String>,
+}
+
+impl kuz_dockerfile::word::Env for Env {
+    fn get(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_owned)
+    }
+}
+
+/// One word, quotes off.
+pub(crate) fn word(word: &Word, env: &Env, escape: char) -> Result<Expanded, Diagnostic> {
+    expanded(Lexer::new(escape).process(&word.value, env), word.span)
+}
+
+/// As many words as come out.
+pub(crate) fn words(word: &Word, env: &Env, escape: char) -> Result<(Vec<String>, BTreeSet<String>), Diagnostic> {
+    let expanded = Lexer::new(escape).process(&word.value, env).map_err(|error| invalid(&error, word.span))?;
+    Ok((expanded.words, expanded.unset))
+}
+
+/// A heredoc's body: quotes stay.
+pub(crate) fn body(text: &str, span: Span, env: &Env) -> Result<Expanded, Diagnostic> {
+    expanded(Lexer::new('\\').body().process(text, env), span)
+}
+
+/// Whether expansion would make something else of a text that must stay as it is.
+pub(crate) fn changes(text: &str) -> bool {
+    Lexer::new('\\').process(text, &Env::default()).map_or(true, |expanded| expanded.text != text)
+}
+
+fn expanded(result: Result<kuz_dockerfile::word::Expanded, ExpandError>, span: Span) -> Result<Expanded, Diagnostic> {
+    let expanded = result.map_err(|error| invalid(&error, span))?;
+    Ok(Expanded { text: expanded.text, unmatched: expanded.unset })
+}
+
+fn invalid(error: &ExpandError, span: Span) -> Diagnostic {
+    Diagnostic::error("InvalidWord", span, error.to_string())
+}
