@@ -1,0 +1,387 @@
+//! Image names: `index.json`, changed under a lock and replaced as a whole.
+//!
+//! An entry points to a manifest; the annotation `org.opencontainers.image.ref.name` is its tag in familiar form
+//! (`app:latest`). An image that lost its last tag to another image, or never had one, stays as an entry without the
+//! annotation: it is found by its id until it is removed or pruned. Removing deletes no blob; prune does.
+//! Each tag is also kept as a record, so that a damaged `index.json` can be made again.
+
+use std::fs::File;
+
+use kuz_image::reference::Reference;
+use kuz_image::{Descriptor, Digest, ImageId, Index};
+
+use crate::Store;
+use crate::blobs::BlobError;
+use crate::disk::DiskError;
+use crate::documents::image_id;
+use crate::error::StoreError;
+use crate::lock::{self, Mode};
+use crate::records::Refs;
+
+/// The annotation with the tag.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation with the index's own checksum.
+const SUM: &str = "io.kuznitsa.index.sum";
+/// Some 40,000 images.
+const INDEX_BYTES: u64 = 16 << 20;
+/// Where it lies.
+pub(crate) const INDEX: &str = "index.json";
+/// The kind of records that keep tags.
+pub(crate) const TAG: &str = "tag";
+
+/// Why an image was not found or named.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A blob.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// `index.json` is missing or damaged.
+    #[error("index.json of the store is missing or damaged (`kuz store check --repair` makes it again)")]
+    Index(#[source] Option<serde_json::Error>),
+    /// Nothing has this name, id or prefix.
+    #[error("no image `{}` in the store", name.escape_debug())]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// More than one image has an id that begins so.
+    #[error("`{name}` begins the ids of several images: {}", ids.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// A part of the image is missing or was damaged and put aside.
+    #[error("blob {digest} of image `{}` is missing from the store: build or pull it again", name.escape_debug())]
+    Incomplete {
+        /// Which image.
+        name: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The manifest cannot be read.
+    #[error("read manifest {digest}")]
+    Manifest {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: kuz_image::manifest::ManifestError,
+    },
+    /// The configuration cannot be read.
+    #[error("read image configuration {digest}")]
+    Config {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It is an index of several platforms.
+    #[error("{digest} is an index of several images, not an image")]
+    NotAnImage {
+        /// Which.
+        digest: Digest,
+    },
+}
+
+impl From<DiskError> for ImageError {
+    fn from(error: DiskError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: ImageId,
+    /// Its tags in familiar form, `app:latest`.
+    pub tags: Vec<String>,
+    /// Its manifest.
+    pub manifest: Descriptor,
+}
+
+/// An entry of the list of images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// The digest of its configuration; `None` if its manifest is missing or damaged.
+    pub id: Option<ImageId>,
+    /// Its tags in familiar form; none: dangling.
+    pub tags: Vec<String>,
+    /// Its manifest.
+    pub manifest: Descriptor,
+}
+
+/// What [`Store::remove`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Tags that are gone.
+    pub tags: Vec<String>,
+    /// The image, if no name leads to it any more.
+    pub image: Option<Digest>,
+}
+
+/// An index without images.
+pub(crate) fn empty_index() -> Index {
+    Index::default()
+}
+
+fn sum(index: &Index) -> String {
+    let mut plain = index.clone();
+    plain.annotations.remove(SUM);
+    // An index is made of strings and numbers: writing it cannot fail.
+    blake3::hash(&serde_json::to_vec(&plain).unwrap_or_default()).to_hex().to_string()
+}
+
+/// The bytes of `index.json`, with its checksum.
+pub(crate) fn encode_index(mut index: Index) -> Vec<u8> {
+    let sum = sum(&index);
+    index.annotations.insert(SUM.to_owned(), sum);
+    serde_json::to_vec(&index).unwrap_or_default()
+}
+
+/// Whether the index is as this program wrote it.
+pub(crate) fn is_sealed(index: &Index) -> bool {
+    index.annotations.get(SUM) == Some(&sum(index))
+}
+
+/// The tag as the store writes it.
+fn tag_name(reference: &Reference) -> String {
+    format!("{}:{}", reference.familiar_name(), reference.tag_or_latest())
+}
+
+fn tag_of(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(REF_NAME).map(String::as_str)
+}
+
+/// The pointer without what the index added.
+pub(crate) fn plain(entry: &Descriptor) -> Descriptor {
+    let mut plain = entry.clone();
+    plain.annotations.remove(REF_NAME);
+    plain
+}
+
+/// Takes a tag off whatever has it; the image stays, without a tag if it was its only one.
+fn untag(index: &mut Index, tag: &str) {
+    let Some(at) = index.manifests.iter().position(|entry| tag_of(entry) == Some(tag)) else { return };
+    let entry = index.manifests.remove(at);
+    if !index.manifests.iter().any(|other| other.digest == entry.digest) {
+        index.manifests.push(plain(&entry));
+    }
+}
+
+/// Points a tag to an image.
+fn tag(index: &mut Index, tag: &str, manifest: &Descriptor) {
+    let mut entry = plain(manifest);
+    entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+    untag(index, tag);
+    index.manifests.retain(|other| other.digest != manifest.digest || tag_of(other).is_some());
+    index.manifests.push(entry);
+}
+
+impl Store {
+    /// Reads `index.json`.
+    pub(crate) fn image_index(&self) -> Result<Index, ImageError> {
+        let (bytes, _) = self.disk.read(INDEX, INDEX_BYTES)?.ok_or(ImageError::Index(None))?;
+        serde_json::from_slice(&bytes).map_err(|error| ImageError::Index(Some(error)))
+    }
+
+    pub(crate) fn lock_index(&self) -> Result<File, StoreError> {
+        lock::acquire(&self.disk, lock::INDEX, Mode::Alone, self.options.wait)
+    }
+
+    /// Replaces `index.json`; the caller holds its lock.
+    pub(crate) fn write_index(&self, index: Index) -> Result<(), StoreError> {
+        let mut temp = self.temp_with(&encode_index(index))?;
+        if self.options.durable {
+            self.disk.sync_file(&temp.file, INDEX)?;
+        }
+        temp.replace(INDEX)?;
+        if self.options.durable {
+            self.disk.sync_root()?;
+        }
+        Ok(())
+    }
+
+    /// Points these tags to an image whose blobs are all in the store, after one sync. `false`: they did so already.
+    pub fn set_tags(&self, references: &[Reference], manifest: &Descriptor) -> Result<bool, ImageError> {
+        let names: Vec<String> = references.iter().map(tag_name).collect();
+        let index = self.image_index()?;
+        let is_so = |name: &String| {
+            index.manifests.iter().any(|entry| tag_of(entry) == Some(name) && entry.digest == manifest.digest)
+        };
+        if !names.is_empty() && names.iter().all(is_so) {
+            return Ok(false);
+        }
+        self.sync()?;
+        let _lock = self.lock_index()?;
+        let mut index = self.image_index()?;
+        for name in &names {
+            tag(&mut index, name, manifest);
+        }
+        if !index.manifests.iter().any(|entry| entry.digest == manifest.digest) {
+            index.manifests.push(plain(manifest));
+        }
+        self.write_index(index)?;
+        for name in &names {
+            self.put_json(TAG, name, &plain(manifest), &Refs::default())?;
+        }
+        Ok(true)
+    }
+
+    /// [`Self::set_tags`] with one tag.
+    pub fn set_tag(&self, reference: &Reference, manifest: &Descriptor) -> Result<bool, ImageError> {
+        self.set_tags(std::slice::from_ref(reference), manifest)
+    }
+
+    /// Makes an image findable by its id alone. `false`: it is there already.
+    pub fn add_untagged(&self, manifest: &Descriptor) -> Result<bool, ImageError> {
+        if self.image_index()?.manifests.iter().any(|entry| entry.digest == manifest.digest) {
+            return Ok(false);
+        }
+        self.set_tags(&[], manifest)
+    }
+
+    /// All images, in the order in which they came.
+    pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
+        let mut images: Vec<Listed> = Vec::new();
+        for entry in &self.image_index()?.manifests {
+            let tags = tag_of(entry).map(str::to_owned);
+            match images.iter_mut().find(|image| image.manifest.digest == entry.digest) {
+                Some(image) => image.tags.extend(tags),
+                None => images.push(Listed {
+                    id: image_id(self, entry)?,
+                    tags: tags.into_iter().collect(),
+                    manifest: plain(entry),
+                }),
+            }
+        }
+        Ok(images)
+    }
+
+    /// An image by tag, `name@digest`, full id (of the image or its manifest) or a prefix of its id.
+    pub fn find(&self, name: &str) -> Result<Image, ImageError> {
+        let index = self.image_index()?;
+        let Some(entry) = by_name(&index, name) else { return self.find_by_id(name) };
+        let tags = index.manifests.iter().filter(|other| other.digest == entry.digest);
+        let tags = tags.filter_map(|entry| tag_of(entry).map(str::to_owned)).collect();
+        let id = image_id(self, entry)?;
+        let missing = || ImageError::Incomplete { name: name.to_owned(), digest: entry.digest.clone() };
+        Ok(Image { id: id.ok_or_else(missing)?, tags, manifest: plain(entry) })
+    }
+
+    fn find_by_id(&self, name: &str) -> Result<Image, ImageError> {
+        let not_found = || ImageError::NotFound { name: name.to_owned() };
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()) {
+            return Err(not_found());
+        }
+        let mut found: Vec<Image> = Vec::new();
+        for Listed { id, tags, manifest } in self.list()? {
+            let Some(id) = id else { continue };
+            let is_manifest = manifest.digest.hex() == prefix;
+            // The same image may be there in two forms: the first will do.
+            if (id.0.hex().starts_with(prefix) || is_manifest) && !found.iter().any(|image| image.id == id) {
+                found.push(Image { id, tags, manifest });
+            }
+        }
+        if found.len() > 1 {
+            let ids = found.iter().map(|image| image.id.to_string()).collect();
+            return Err(ImageError::Ambiguous { name: name.to_owned(), ids });
+        }
+        found.pop().ok_or_else(not_found)
+    }
+
+    /// Removes a tag, and with the last one the image; or, given an id, the image with all its tags. Its blobs stay
+    /// until the store is pruned.
+    pub fn remove(&self, name: &str) -> Result<Removed, ImageError> {
+        let _lock = self.lock_index()?;
+        let mut index = self.image_index()?;
+        let tag = by_name(&index, name).and_then(|entry| tag_of(entry)).map(str::to_owned);
+        let gone = |entry: &Descriptor, digest: &Digest| entry.digest == *digest && tag.is_none();
+        let digest = match by_name(&index, name) {
+            Some(entry) => entry.digest.clone(),
+            None => self.find_by_id(name)?.manifest.digest,
+        };
+        let (removed, kept): (Vec<_>, Vec<_>) = index
+            .manifests
+            .into_iter()
+            .partition(|entry| gone(entry, &digest) || (tag.is_some() && tag_of(entry) == tag.as_deref()));
+        let tags: Vec<String> = removed.iter().filter_map(|entry| tag_of(entry).map(str::to_owned)).collect();
+        let image = (!kept.iter().any(|entry| entry.digest == digest)).then_some(digest);
+        index.manifests = kept;
+        // The records first: a tag that is gone must not come back when the index is made again.
+        for tag in &tags {
+            self.forget(TAG, tag)?;
+        }
+        self.write_index(index)?;
+        Ok(Removed { tags, image })
+    }
+}
+
+/// The entry that a name (not an id) leads to.
+fn by_name<'a>(index: &'a Index, name: &str) -> Option<&'a Descriptor> {
+    let reference: Reference = name.parse().ok()?;
+    let tag = tag_name(&reference);
+    let with_tag = |entry: &&Descriptor| tag_of(entry) == Some(&tag);
+    match reference.digest() {
+        None => index.manifests.iter().find(with_tag),
+        Some(digest) => {
+            let repository = format!("{}:", reference.familiar_name());
+            index
+                .manifests
+                .iter()
+                .find(|entry| entry.digest == *digest && tag_of(entry).is_some_and(|tag| tag.starts_with(&repository)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointer(text: &str) -> Descriptor {
+        Descriptor::new("application/vnd.oci.image.manifest.v1+json", Digest::of(text.as_bytes()), 1)
+    }
+
+    #[test]
+    fn a_tag_moves_and_leaves_the_image_behind() {
+        let mut index = empty_index();
+        tag(&mut index, "app:latest", &pointer("one"));
+        tag(&mut index, "app:v1", &pointer("one"));
+        tag(&mut index, "app:latest", &pointer("two"));
+        let shown = |index: &Index| -> Vec<(Option<String>, Digest)> {
+            index.manifests.iter().map(|entry| (tag_of(entry).map(str::to_owned), entry.digest.clone())).collect()
+        };
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        assert_eq!(shown(&index), [(Some("app:v1".into()), one.clone()), (Some("app:latest".into()), two.clone())]);
+        tag(&mut index, "app:v1", &pointer("two"));
+        assert_eq!(
+            shown(&index),
+            [(Some("app:latest".into()), two.clone()), (None, one.clone()), (Some("app:v1".into()), two.clone())]
+        );
+        tag(&mut index, "old:latest", &pointer("one"));
+        assert!(shown(&index).contains(&(Some("old:latest".into()), one.clone())));
+        assert!(!shown(&index).contains(&(None, one)));
+    }
+
+    #[test]
+    fn the_seal_shows_any_change() {
+        let mut index = empty_index();
+        tag(&mut index, "app:latest", &pointer("one"));
+        let bytes = encode_index(index);
+        let back: Index = serde_json::from_slice(&bytes).unwrap();
+        assert!(is_sealed(&back));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            let sealed = serde_json::from_slice::<Index>(&flipped).is_ok_and(|index| is_sealed(&index));
+            assert!(!sealed, "byte {at}");
+        }
+    }
+}

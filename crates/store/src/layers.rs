@@ -1,0 +1,83 @@
+//! What is known of layers whose tar has passed through our hands: sizes, the blobs that hold them, their path index.
+//!
+//! Keyed by diff id. Both records are derived: they can be made again from a blob.
+
+use std::sync::{Arc, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use kuz_image::{DiffId, Digest, LayerIndex};
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::records::Refs;
+
+/// The kind of [`LayerRecord`]s.
+pub(crate) const LAYER: &str = "layer";
+/// The kind of path indexes.
+pub(crate) const INDEX: &str = "index";
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Which layer.
+    pub diff_id: DiffId,
+    /// Bytes of its uncompressed tar.
+    pub bytes: u64,
+    /// The forms in which the store has it.
+    pub blobs: Vec<LayerBlob>,
+}
+
+/// A form of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBlob {
+    /// The blob.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Says how it is compressed.
+    pub media_type: String,
+}
+
+impl Store {
+    /// What is known of a layer.
+    pub fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, StoreError> {
+        self.get_json(LAYER, &diff_id.to_string())
+    }
+
+    /// Remembers a layer. Forms that are known already are kept beside the new ones.
+    pub fn record_layer(&self, record: &LayerRecord) -> Result<(), StoreError> {
+        let mut merged = record.clone();
+        if let Some(known) = self.layer(&record.diff_id)? {
+            for blob in known.blobs {
+                // A form that has gone (damaged, removed) is forgotten with the next that comes.
+                if !merged.blobs.iter().any(|have| have.digest == blob.digest) && self.blob_exists(&blob.digest)? {
+                    merged.blobs.push(blob);
+                }
+            }
+        }
+        let refs = Refs { blobs: merged.blobs.iter().map(|blob| blob.digest.clone()).collect(), ..Refs::default() };
+        self.put_json(LAYER, &record.diff_id.to_string(), &merged, &refs)
+    }
+
+    /// A layer's path index.
+    pub fn index(&self, diff_id: &DiffId) -> Result<Option<Arc<LayerIndex>>, StoreError> {
+        if let Some(index) = self.indexes.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id) {
+            return Ok(Some(Arc::clone(index)));
+        }
+        let bytes = self.get(INDEX, &diff_id.to_string())?;
+        let Some(index) = bytes.and_then(|bytes| LayerIndex::from_bytes(&bytes).ok()) else { return Ok(None) };
+        Ok(Some(self.keep_index(diff_id, Arc::new(index))))
+    }
+
+    /// Remembers a layer's path index.
+    pub fn record_index(&self, diff_id: &DiffId, index: LayerIndex) -> Result<Arc<LayerIndex>, StoreError> {
+        self.put(INDEX, &diff_id.to_string(), &index.to_bytes())?;
+        Ok(self.keep_index(diff_id, Arc::new(index)))
+    }
+
+    fn keep_index(&self, diff_id: &DiffId, index: Arc<LayerIndex>) -> Arc<LayerIndex> {
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(indexes.entry(diff_id.clone()).or_insert(index))
+    }
+}

@@ -1,0 +1,214 @@
+//! Unfinished work in `tmp/`, and sweeping what killed processes left there.
+//!
+//! ```text
+//! tmp/<session>.alive             locked by its process for as long as that lives
+//! tmp/<session>.<n>.tmp           a file that is not published yet
+//! tmp/<session>.<ids>.<tree>.tree a tree is being made under this name
+//! tmp/dead-<hex>                  a file that only waits for deletion
+//! tmp/trash-<hex>.<ids>.trash     a tree that a worker must delete
+//! ```
+//! A session begins with the first temporary file, so that a build that only reads makes none. Whatever belongs to a
+//! session without a living lock is swept when the next lease is taken; one look into `tmp/` tells everything, no
+//! other directory is searched. Trees themselves are only renamed here, never entered.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use crate::Store;
+use crate::disk::{Disk, DiskError};
+use crate::error::StoreError;
+use crate::lock::{self, Mode};
+
+/// How often a session's name may be snatched by a sweeper before it is locked.
+const ATTEMPTS: usize = 8;
+
+/// This handle's name for its unfinished work.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: String,
+    disk: Arc<Disk>,
+    _alive: File,
+    count: AtomicU64,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // If this fails, the next lease sweeps it.
+        let _ = self.disk.unlink(&format!("tmp/{}.alive", self.id));
+    }
+}
+
+/// A file under `tmp/` that removes itself unless it is published.
+#[derive(Debug)]
+pub(crate) struct Temp {
+    pub(crate) store: Store,
+    pub(crate) file: File,
+    pub(crate) path: String,
+    published: bool,
+}
+
+impl Temp {
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), DiskError> {
+        self.store.disk.write(&self.file, &self.path, bytes)
+    }
+
+    /// Moves it to its place, replacing what is there.
+    pub(crate) fn replace(&mut self, target: &str) -> Result<(), DiskError> {
+        self.store.disk.rename_over(&self.path, target)?;
+        self.published = true;
+        Ok(())
+    }
+
+    /// Moves it to its place unless something is there: then `false`, and it removes itself.
+    pub(crate) fn publish(&mut self, target: &str) -> Result<bool, DiskError> {
+        self.published = self.store.disk.rename_new(&self.path, target)?;
+        Ok(self.published)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.published {
+            // If even this fails, the next lease sweeps it.
+            let _ = self.store.disk.unlink(&self.path);
+        }
+    }
+}
+
+/// Random lower-case hexadecimal digits, two a byte.
+pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, DiskError> {
+    let mut bytes = [0_u8; BYTES];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| DiskError::new("name a file", "tmp", errno))?;
+    }
+    Ok(hex(&bytes))
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Store {
+    /// The session, begun if need be.
+    fn session(&self) -> Result<Arc<Session>, StoreError> {
+        let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = slot.as_ref() {
+            return Ok(Arc::clone(session));
+        }
+        for _ in 0..ATTEMPTS {
+            let id = random_hex::<8>()?;
+            let path = format!("tmp/{id}.alive");
+            let alive = self.disk.create(&path, 0o600)?;
+            // Between creation and lock a sweeper may have taken it for a dead one's.
+            let locked = lock::try_acquire(&alive, &path, Mode::Alone)?;
+            if locked && self.disk.stat_file(&alive, &path)?.links > 0 {
+                let session =
+                    Arc::new(Session { id, disk: Arc::clone(&self.disk), _alive: alive, count: AtomicU64::new(0) });
+                *slot = Some(Arc::clone(&session));
+                return Ok(session);
+            }
+        }
+        Err(StoreError::Busy { what: "other processes that sweep the store's temporary files", seconds: 0 })
+    }
+
+    /// A new temporary file.
+    pub(crate) fn temp(&self, mode: u32) -> Result<Temp, StoreError> {
+        let session = self.session()?;
+        let path = format!("tmp/{}.{}.tmp", session.id, session.count.fetch_add(1, Ordering::Relaxed));
+        let file = self.disk.create(&path, mode)?;
+        Ok(Temp { store: self.clone(), file, path, published: false })
+    }
+
+    /// A temporary file with this content.
+    pub(crate) fn temp_with(&self, bytes: &[u8]) -> Result<Temp, StoreError> {
+        let temp = self.temp(0o600)?;
+        temp.write(bytes)?;
+        Ok(temp)
+    }
+
+    /// Notes that a tree is being made.
+    pub(crate) fn mark_tree(&self, ids: &str, tree: &str) -> Result<String, StoreError> {
+        let path = format!("tmp/{}.{ids}.{tree}.tree", self.session()?.id);
+        self.disk.create(&path, 0o600)?;
+        Ok(path)
+    }
+
+    /// Moves a file out of sight; it is gone for good when it is unlinked there, now or by the next sweep.
+    pub(crate) fn bury(&self, path: &str) -> Result<Option<String>, StoreError> {
+        let grave = format!("tmp/dead-{}", random_hex::<12>()?);
+        match self.disk.rename_over(path, &grave) {
+            Ok(()) => Ok(Some(grave)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what dead sessions left. Says whether trees wait for a worker to delete them.
+    pub(crate) fn sweep(&self) -> Result<bool, StoreError> {
+        let mut trash = false;
+        let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in self.disk.list("tmp")? {
+            if name.starts_with("dead-") {
+                self.disk.unlink(&format!("tmp/{name}"))?;
+            } else if name.strip_suffix(".trash").is_some() {
+                trash = true;
+            } else {
+                let session = name.split('.').next().unwrap_or(&name).to_owned();
+                sessions.entry(session).or_default().push(name);
+            }
+        }
+        for (session, names) in sessions {
+            trash |= self.sweep_session(&session, &names)?;
+        }
+        Ok(trash)
+    }
+
+    fn sweep_session(&self, session: &str, names: &[String]) -> Result<bool, StoreError> {
+        let own = self.session.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|own| own.id.clone());
+        if own.as_deref() == Some(session) {
+            return Ok(false);
+        }
+        let alive = format!("tmp/{session}.alive");
+        // Kept locked until its files are gone, so that two sweepers do not meet.
+        let held = match self.disk.open_read(&alive)? {
+            Some((file, _)) if !lock::try_acquire(&file, &alive, Mode::Alone)? => return Ok(false),
+            held => held,
+        };
+        let mut trash = false;
+        for name in names.iter().filter(|name| name.strip_suffix(".alive").is_none()) {
+            if let Some((ids, tree)) = tree_of(name) {
+                trash |= self.sweep_tree(ids, tree)?;
+            }
+            self.disk.unlink(&format!("tmp/{name}"))?;
+        }
+        self.disk.unlink(&alive)?;
+        drop(held);
+        Ok(trash)
+    }
+
+    /// A tree of a dead session: kept if it was recorded before its maker died.
+    fn sweep_tree(&self, ids: &str, tree: &str) -> Result<bool, StoreError> {
+        // A living process may be publishing a tree of the same name.
+        let _lock = lock::acquire(&self.disk, lock::TREES, Mode::Alone, self.options.wait)?;
+        if self.tree_record(ids, tree)?.is_some() {
+            return Ok(false);
+        }
+        self.trash_entry(ids, tree)
+    }
+}
+
+/// The id map and the name in `<session>.<ids>.<tree>.tree`.
+pub(crate) fn tree_of(name: &str) -> Option<(&str, &str)> {
+    let rest = name.strip_suffix(".tree")?;
+    let (_, rest) = rest.split_once('.')?;
+    rest.split_once('.')
+}
