@@ -1,0 +1,77 @@
+//! Finished stages to an image: configuration, manifest, both in the store, and the size.
+//!
+//! Only the target's layers take the form of tars. Deterministic: the same layers, plan and recorded times give the
+//! same bytes.
+
+use kuz_image::{Descriptor, Digest, History, ImageId, Manifest, media_type};
+use kuz_plan::plan::Base;
+
+use crate::error::BuildError;
+use crate::execute::{Execution, StageDone};
+use crate::layers::as_oci;
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The digest of the configuration.
+    pub id: ImageId,
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// Sum of the uncompressed layers.
+    pub size: u64,
+}
+
+impl Execution<'_> {
+    /// The image of the last stage.
+    pub(crate) fn assemble(&self, done: &[StageDone]) -> Result<Image, BuildError> {
+        let (Some(stage), Some(finished)) = (self.plan.stages.last(), done.last()) else {
+            return Err(BuildError::input("the Dockerfile has no stage to build"));
+        };
+        let mut config = stage.config.clone();
+        config.rootfs.diff_ids.clear();
+        let mut layers = Vec::new();
+        let mut size: u64 = 0;
+        for layer in &finished.layers {
+            let (diff_id, blob) = self.layers.tar(layer, self.request.epoch)?;
+            size = size.saturating_add(self.session.layer_bytes(&diff_id)?);
+            config.rootfs.diff_ids.push(diff_id);
+            layers.push(as_oci(&blob));
+        }
+        // A stage that stands on a stage has that one's steps in its history too.
+        let mut chain = vec![(stage, finished)];
+        let mut at = stage;
+        while let Base::Stage(id) = at.base {
+            let (Some(below), Some(made)) = (self.plan.stages.get(id.0), done.get(id.0)) else { break };
+            chain.push((below, made));
+            at = below;
+        }
+        config.history = chain.last().map(|(lowest, _)| lowest.config.history.clone()).unwrap_or_default();
+        for (stage, made) in chain.iter().rev() {
+            config.history.extend(stage.steps.iter().zip(&made.history).map(|(step, made)| History {
+                created: Some(made.created.clone()),
+                created_by: Some(step.created_by.clone()),
+                comment: Some("kuz".to_owned()),
+                empty_layer: !made.layer,
+                ..History::default()
+            }));
+        }
+        config.created = match self.epoch_time() {
+            Some(time) => Some(time),
+            None => match config.history.last().and_then(|entry| entry.created.clone()) {
+                Some(time) => Some(time),
+                None => Some(self.session.first_time(&Digest::of(b"empty image"))?),
+            },
+        };
+        let encode = |error| BuildError::store("encode the image's configuration", error);
+        let config_bytes = serde_json::to_vec(&config).map_err(encode)?;
+        let config_digest = self.session.put_blob(&config_bytes)?;
+        let described = Descriptor::new(media_type::CONFIG, config_digest.clone(), config_bytes.len() as u64);
+        let manifest_bytes = serde_json::to_vec(&Manifest::new(described, layers)).map_err(encode)?;
+        let manifest = self.session.put_blob(&manifest_bytes)?;
+        Ok(Image {
+            id: ImageId(config_digest),
+            manifest: Descriptor::new(media_type::MANIFEST, manifest, manifest_bytes.len() as u64),
+            size,
+        })
+    }
+}

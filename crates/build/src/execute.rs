@@ -1,0 +1,237 @@
+//! A plan to layers: stage by stage, step by step, each step from its record or done anew.
+//!
+//! The order of the Dockerfile is the order in which steps take effect. Base layers that only the final image needs are
+//! fetched beside the steps. Nothing is fetched, unpacked or started before a step misses; see [`crate::layers`].
+
+use std::time::Instant;
+
+use kuz_image::{ChainId, Digest};
+use kuz_plan::key::cache_key;
+use kuz_plan::plan::{Base, ImageSource, Op, Plan, Stage, Step};
+
+use crate::error::BuildError;
+use crate::event::{Event, StepEnd, StepName};
+use crate::inputs::Inputs;
+use crate::request::BuildRequest;
+use crate::layers::{BaseImage, Layer, Layers};
+use crate::session::Session;
+
+/// A stage that is done.
+#[derive(Debug, Clone)]
+pub(crate) struct StageDone {
+    /// Lowest first.
+    pub(crate) layers: Vec<Layer>,
+    /// Stands for all of its content.
+    pub(crate) chain: Digest,
+    /// One a step, in order.
+    pub(crate) history: Vec<Made>,
+}
+
+/// What the history says of a step.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    /// RFC 3339.
+    pub(crate) created: String,
+    /// A layer was made.
+    pub(crate) layer: bool,
+}
+
+/// What every step needs.
+#[derive(Debug)]
+pub(crate) struct Execution<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) plan: &'a Plan,
+    pub(crate) layers: Layers<'a>,
+    sources: Vec<ImageSource>,
+}
+
+/// A stage on its way.
+#[derive(Debug)]
+pub(crate) struct Stand<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) chain: Digest,
+    history: Vec<Made>,
+    /// The time of the last step that has one: what steps without a layer take.
+    last: Option<String>,
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) layer: Layer,
+    pub(crate) created: String,
+    pub(crate) cached: bool,
+    /// The step's key: what stands for all content up to here.
+    pub(crate) key: Digest,
+}
+
+impl<'a> Execution<'a> {
+    /// Prepares a plan: reads the base images' manifests from the store.
+    pub(crate) fn new(
+        session: &'a Session<'a>,
+        request: &'a BuildRequest,
+        inputs: &'a Inputs,
+        plan: &'a Plan,
+    ) -> Result<Self, BuildError> {
+        let sources = crate::resolve::images(plan);
+        let bases = sources
+            .iter()
+            .map(|source| {
+                Ok(BaseImage { reference: source.reference.clone(), blobs: session.manifest(&source.manifest)?.layers })
+            })
+            .collect::<Result<Vec<_>, BuildError>>()?;
+        Ok(Self { session, request, inputs, plan, layers: Layers::new(session, bases), sources })
+    }
+
+    /// Builds every stage; the target's is the last.
+    pub(crate) fn run(&self) -> Result<Vec<StageDone>, BuildError> {
+        crate::supported::check(self.plan, self.inputs)?;
+        std::thread::scope(|scope| {
+            // Whatever the target's base needs comes in beside the steps; its errors are met again where it is used.
+            if let Some(target) = self.plan.stages.last() {
+                let layers = self.base_layers(&target.base);
+                if !self.are_here(&layers)? {
+                    scope.spawn(move || layers.iter().try_for_each(|layer| self.layers.scan(layer)));
+                }
+            }
+            let mut done: Vec<StageDone> = Vec::new();
+            for stage in &self.plan.stages {
+                let finished = self.stage(stage, &done);
+                if finished.is_err() {
+                    self.session.stop_background();
+                }
+                done.push(finished?);
+            }
+            Ok(done)
+        })
+    }
+
+    fn are_here(&self, layers: &[Layer]) -> Result<bool, BuildError> {
+        for layer in layers {
+            if let Layer::Base { base, position, diff_id } = layer {
+                if self.session.layer(diff_id)?.is_none() || !self.layers.is_fetched(*base, *position)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn base_layers(&self, base: &Base) -> Vec<Layer> {
+        match base {
+            Base::Image(source) => self.image_layers(source),
+            Base::Scratch | Base::Stage(_) => Vec::new(),
+        }
+    }
+
+    /// The layers of an image that the plan uses.
+    pub(crate) fn image_layers(&self, source: &ImageSource) -> Vec<Layer> {
+        let base = self.sources.iter().position(|known| known == source).unwrap_or_default();
+        let layer = |(position, diff_id): (usize, &kuz_image::DiffId)| Layer::Base { base, position, diff_id: diff_id.clone() };
+        source.layers.iter().enumerate().map(layer).collect()
+    }
+
+    /// What stands for an image's content in keys.
+    pub(crate) fn image_chain(source: &ImageSource) -> Digest {
+        ChainId::of(&source.layers).map_or_else(|| Digest::of(b"scratch"), |chain| chain.0)
+    }
+
+    fn stage(&self, stage: &Stage, done: &[StageDone]) -> Result<StageDone, BuildError> {
+        let (layers, chain, last) = match &stage.base {
+            Base::Scratch => (Vec::new(), Digest::of(b"scratch"), None),
+            Base::Image(source) => {
+                let created = stage.config.history.last().and_then(|entry| entry.created.clone());
+                (self.image_layers(source), Self::image_chain(source), created)
+            }
+            Base::Stage(id) => {
+                let below = done.get(id.0).ok_or_else(|| BuildError::input("a stage stands on a later one"))?;
+                (below.layers.clone(), below.chain.clone(), below.history.last().map(|made| made.created.clone()))
+            }
+        };
+        let mut stand = Stand { stage, layers, chain, history: Vec::new(), last };
+        for (number, step) in stage.steps.iter().enumerate() {
+            self.session.cancelled()?;
+            let name = StepName {
+                stage: stage.name.clone().unwrap_or_else(|| format!("stage-{}", stage.number)),
+                step: number + 1,
+                steps: stage.steps.len(),
+                text: step.text.clone(),
+                line: kuz_dockerfile::line_of(&self.inputs.dockerfile.source, step.span.start),
+            };
+            self.step(&mut stand, step, &name, done)?;
+        }
+        Ok(StageDone { layers: stand.layers, chain: stand.chain, history: stand.history })
+    }
+
+    fn step(&self, stand: &mut Stand<'_>, step: &Step, name: &StepName, done: &[StageDone]) -> Result<(), BuildError> {
+        let started = Instant::now();
+        let outcome = match &step.op {
+            Op::Nothing => return self.no_layer(stand, step),
+            Op::MakeDir(directory) if directory.path == "/" => return self.no_layer(stand, step),
+            Op::Run(run) => self.run_step(stand, step, run, name),
+            Op::Copy(copy) | Op::Add(copy) => self.copy_step(stand, step, copy, name, done),
+            Op::MakeDir(directory) => self.make_dir_step(stand, step, directory, name),
+        };
+        let end = match &outcome {
+            Ok(outcome) if outcome.cached => StepEnd::Cached,
+            Ok(_) => StepEnd::Done,
+            Err(_) => StepEnd::Failed,
+        };
+        (self.session.events)(Event::StepEnded { name: name.clone(), end, took: started.elapsed() });
+        let outcome = outcome?;
+        stand.layers.push(outcome.layer);
+        stand.chain = outcome.key;
+        stand.last = Some(outcome.created.clone());
+        stand.history.push(Made { created: outcome.created, layer: true });
+        Ok(())
+    }
+
+    /// A step that only the configuration knows of takes the time of the step before it: never the clock's, which
+    /// would give every rebuild another image. Where there is none before it, the first time is remembered.
+    fn no_layer(&self, stand: &mut Stand<'_>, step: &Step) -> Result<(), BuildError> {
+        let created = match self.epoch_time().or_else(|| stand.last.clone()) {
+            Some(created) => created,
+            None => self.session.first_time(&Digest::of(format!("{} {}", stand.chain, step.created_by).as_bytes()))?,
+        };
+        stand.last = Some(created.clone());
+        stand.history.push(Made { created, layer: false });
+        Ok(())
+    }
+
+    /// The key of a step here, and the stand's new chain if it is taken.
+    pub(crate) fn key(&self, stand: &Stand<'_>, step: &Step, inputs: &[Digest]) -> Digest {
+        let mut inputs = inputs.to_vec();
+        if let Some(epoch) = self.request.epoch {
+            inputs.push(Digest::of(format!("epoch {epoch}").as_bytes()));
+        }
+        cache_key(&stand.chain, &step.op, &inputs).digest().clone()
+    }
+
+    /// `SOURCE_DATE_EPOCH` as the time of everything that is made, if it is set.
+    pub(crate) fn epoch_time(&self) -> Option<String> {
+        self.request.epoch.map(crate::time::rfc3339)
+    }
+
+    fn skips_cache(&self, stage: &Stage) -> bool {
+        let named = stage.name.as_ref().is_some_and(|name| self.request.no_cache_stages.contains(name));
+        self.request.no_cache || named || self.request.no_cache_stages.contains(&stage.number.to_string())
+    }
+
+    /// The layer of a step that was done before, if it is still here in some form.
+    pub(crate) fn recall(&self, stand: &Stand<'_>, key: &Digest) -> Result<Option<Outcome>, BuildError> {
+        if self.skips_cache(stand.stage) {
+            return Ok(None);
+        }
+        let Some(record) = self.session.step(key)? else { return Ok(None) };
+        let tree = record.tree.as_deref().and_then(|name| name.parse().ok());
+        let layer = match (record.diff_id, tree) {
+            (_, Some(name)) if self.session.has_tree(&name)? => Layer::Tree { name, key: key.clone() },
+            (Some(diff_id), _) if self.session.find_blob(&diff_id)?.is_some() => Layer::Tar(diff_id),
+            _ => return Ok(None),
+        };
+        Ok(Some(Outcome { layer, created: record.created, cached: true, key: key.clone() }))
+    }
+}

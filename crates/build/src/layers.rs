@@ -1,0 +1,248 @@
+//! Layers on their way: which forms a layer has, and making the form that somebody needs.
+//!
+//! A layer is known by its diff id (its tar was seen), by a tree (a RUN just made it), or both. Every function here
+//! makes one form from another only when it isn't there: blob (fetch), scan (diff id verified, path index), tree
+//! (unpack), tar (pack). Work on one layer is done once, however many ask.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kuz_image::compress::{self, Compression};
+use kuz_image::{Descriptor, DiffId, Digest, LayerIndex, media_type};
+
+use crate::error::BuildError;
+use crate::event::Event;
+use crate::session::Session;
+use kuz_store::{TreeName, TreeRecord};
+
+/// A layer, by what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layer {
+    /// Of a base image: its blob may not be here yet.
+    Base {
+        /// Place in [`Layers::bases`].
+        base: usize,
+        /// From the lowest.
+        position: usize,
+        /// What its configuration says.
+        diff_id: DiffId,
+    },
+    /// Made here, as a tar in the store.
+    Tar(DiffId),
+    /// Made here by a RUN: a tree, and the record of the step that made it.
+    Tree {
+        /// The tree's name.
+        name: TreeName,
+        /// The step's key, under which the diff id is noted once the tree was packed.
+        key: Digest,
+    },
+}
+
+/// A base image: where its layers come from.
+#[derive(Debug, Clone)]
+pub(crate) struct BaseImage {
+    /// For the registry, and for messages.
+    pub(crate) reference: String,
+    /// The layers' blobs, lowest first.
+    pub(crate) blobs: Vec<Descriptor>,
+}
+
+/// What one thread at a time does with a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Fetch,
+    Read,
+}
+
+/// All layers of a build.
+#[derive(Debug)]
+pub(crate) struct Layers<'s> {
+    session: &'s Session<'s>,
+    bases: Vec<BaseImage>,
+    busy: Mutex<BTreeMap<(Work, Digest), Arc<Mutex<()>>>>,
+    indexes: Mutex<BTreeMap<Layer, Arc<LayerIndex>>>,
+}
+
+impl<'s> Layers<'s> {
+    pub(crate) fn new(session: &'s Session<'s>, bases: Vec<BaseImage>) -> Self {
+        Self { session, bases, busy: Mutex::default(), indexes: Mutex::default() }
+    }
+
+    /// The blob's descriptor and where to ask for it.
+    fn source(&self, base: usize, position: usize) -> Option<(&BaseImage, &Descriptor)> {
+        let image = self.bases.get(base)?;
+        Some((image, image.blobs.get(position)?))
+    }
+
+    /// One worker at a time for this content.
+    fn turn(&self, work: Work, digest: &Digest) -> Arc<Mutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.entry((work, digest.clone())).or_default().clone()
+    }
+
+    /// Whether a base layer's blob is in the store.
+    pub(crate) fn is_fetched(&self, base: usize, position: usize) -> Result<bool, BuildError> {
+        self.source(base, position).map_or(Ok(false), |(_, blob)| self.session.has_blob(&blob.digest))
+    }
+
+    /// The blob of a base layer is in the store afterwards, verified by its own digest.
+    pub(crate) fn fetch(&self, base: usize, position: usize) -> Result<Descriptor, BuildError> {
+        let Some((image, blob)) = self.source(base, position) else {
+            return Err(BuildError::input("a base image's manifest and configuration disagree about its layers"));
+        };
+        let turn = self.turn(Work::Fetch, &blob.digest);
+        let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.session.cancelled()?;
+        if !self.session.has_blob(&blob.digest)? {
+            self.session.network()?.fetch_blob(self.session, &image.reference, blob)?;
+        }
+        Ok(blob.clone())
+    }
+
+    /// The layer's tar was read through once: its diff id is verified, its size and path index are in the store.
+    pub(crate) fn scan(&self, layer: &Layer) -> Result<(), BuildError> {
+        let Layer::Base { base, position, diff_id } = layer else { return Ok(()) };
+        let turn = self.turn(Work::Read, &diff_id.0);
+        let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let blob = self.fetch(*base, *position)?;
+        if self.session.layer(diff_id)?.is_some_and(|known| known.blobs.iter().any(|b| b.digest == blob.digest)) {
+            return Ok(());
+        }
+        self.session.cancelled()?;
+        let file = self.session.open_blob(&blob.digest)?;
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| BuildError::Refused {
+            action: format!("read layer {} of the base image", blob.digest.short()),
+            source,
+        };
+        let reader = compress::reader(compression(&blob)?, file).map_err(|error| refused(Box::new(error)))?;
+        let scanned = kuz_image::scan::scan(reader).map_err(|error| refused(Box::new(error)))?;
+        self.note_scanned(diff_id, &blob, scanned)
+    }
+
+    /// Checks a scan against what the configuration promised, and records it.
+    fn note_scanned(
+        &self,
+        diff_id: &DiffId,
+        blob: &Descriptor,
+        scanned: kuz_image::scan::Scanned,
+    ) -> Result<(), BuildError> {
+        if scanned.diff_id != *diff_id {
+            return Err(BuildError::Refused {
+                action: format!("verify layer {} of the base image", blob.digest.short()),
+                source: format!("its content has diff id {}, its configuration says {diff_id}", scanned.diff_id).into(),
+            });
+        }
+        self.session.record_layer(scanned, blob).map(|_| ())
+    }
+
+    /// The path index, without unpacking where the layer's tar was seen.
+    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, BuildError> {
+        if let Some(known) = self.indexes.lock().unwrap_or_else(PoisonError::into_inner).get(layer) {
+            return Ok(known.clone());
+        }
+        let index = match layer {
+            Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => match self.session.index(diff_id)? {
+                Some(index) => index,
+                None => {
+                    self.scan(layer)?;
+                    self.session.index(diff_id)?.ok_or_else(|| gone(&diff_id.0))?
+                }
+            },
+            Layer::Tree { name, .. } => self.session.tree_index(name)?,
+        };
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.clone(), index.clone());
+        Ok(index)
+    }
+
+    /// The name of the layer's tree, which is there and complete afterwards.
+    pub(crate) fn tree(&self, layer: &Layer) -> Result<TreeName, BuildError> {
+        let diff_id = match layer {
+            Layer::Tree { name, .. } => return Ok(name.clone()),
+            Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => diff_id,
+        };
+        let turn = self.turn(Work::Read, &diff_id.0);
+        let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error| BuildError::store("unpack a layer", error);
+        let trees = self.session.trees()?;
+        if let Some(name) = trees.find(diff_id).map_err(failed)? {
+            return Ok(name);
+        }
+        let blob = match layer {
+            Layer::Base { base, position, .. } => self.fetch(*base, *position)?,
+            _ => self.session.blob_of(diff_id)?,
+        };
+        self.session.cancelled()?;
+        (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
+        let file = self.session.open_blob(&blob.digest)?;
+        let tree = trees.begin().map_err(failed)?;
+        let scanned = self.session.worker()?.apply(file, compression(&blob)?, tree.name().as_str()).map_err(|error| {
+            BuildError::Refused { action: format!("unpack layer {}", diff_id.0.short()), source: Box::new(error) }
+        })?;
+        let record = TreeRecord { diff_id: None, files: scanned.index.entries.len() as u64, bytes: scanned.bytes };
+        self.note_scanned(diff_id, &blob, scanned)?;
+        trees.publish(tree, diff_id, &record).map_err(failed)
+    }
+
+    /// The layer as a tar in the store: its diff id and the descriptor for a manifest.
+    pub(crate) fn tar(&self, layer: &Layer, epoch: Option<i64>) -> Result<(DiffId, Descriptor), BuildError> {
+        match layer {
+            Layer::Base { base, position, diff_id } => {
+                self.scan(layer)?;
+                let (_, blob) = self.source(*base, *position).ok_or_else(|| gone(&diff_id.0))?;
+                Ok((diff_id.clone(), blob.clone()))
+            }
+            Layer::Tar(diff_id) => Ok((diff_id.clone(), self.session.blob_of(diff_id)?)),
+            Layer::Tree { name, key } => {
+                let diff_id = self.session.pack(name, key, epoch)?;
+                let blob = self.session.blob_of(&diff_id)?;
+                Ok((diff_id, blob))
+            }
+        }
+    }
+
+    /// All trees of a stack, made side by side where several are missing.
+    pub(crate) fn trees(&self, layers: &[Layer]) -> Result<Vec<String>, BuildError> {
+        let trees = self.session.trees()?;
+        let mut missing = 0;
+        for layer in layers {
+            if let Layer::Base { diff_id, .. } | Layer::Tar(diff_id) = layer {
+                let found = trees.find(diff_id).map_err(|error| BuildError::store("read a tree's record", error))?;
+                missing += usize::from(found.is_none());
+            }
+        }
+        if missing < 2 {
+            return layers.iter().map(|layer| self.tree(layer).map(String::from)).collect();
+        }
+        self.session.worker()?;
+        std::thread::scope(|scope| {
+            let jobs: Vec<_> = layers.iter().map(|layer| scope.spawn(|| self.tree(layer).map(String::from))).collect();
+            jobs.into_iter().map(|job| job.join().unwrap_or(Err(BuildError::Cancelled))).collect()
+        })
+    }
+}
+
+fn gone(digest: &Digest) -> BuildError {
+    BuildError::Store {
+        action: format!("read layer {}", digest.short()),
+        source: "it is no longer in the store; run the build again".into(),
+    }
+}
+
+/// How a blob is compressed, by its media type.
+pub(crate) fn compression(blob: &Descriptor) -> Result<Compression, BuildError> {
+    Compression::of_media_type(&blob.media_type).ok_or_else(|| BuildError::Refused {
+        action: format!("read layer {}", blob.digest.short()),
+        source: format!("its media type `{}` is not one that kuz knows", blob.media_type.escape_debug()).into(),
+    })
+}
+
+/// The same layer in an OCI manifest: the bytes stay, a Docker media type is translated.
+pub(crate) fn as_oci(blob: &Descriptor) -> Descriptor {
+    let kind = match blob.media_type.as_str() {
+        media_type::DOCKER_LAYER => media_type::LAYER,
+        media_type::DOCKER_LAYER_GZIP => media_type::LAYER_GZIP,
+        media_type::DOCKER_LAYER_ZSTD => media_type::LAYER_ZSTD,
+        other => other,
+    };
+    Descriptor::new(kind, blob.digest.clone(), blob.size)
+}

@@ -1,0 +1,166 @@
+//! RUN: a command in the sandbox, over the trees of all layers below, leaving a tree of what it changed.
+//!
+//! From its record where the key was seen before. A failed command leaves nothing but its last lines for the message.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kuz_image::Digest;
+use kuz_plan::plan::{Network, Run, Step};
+use kuz_sandbox::{Exit, RunStep, Stdio};
+
+use crate::error::{BuildError, StepFailure};
+use crate::event::{Event, StepName, Stream};
+use crate::execute::{Execution, Outcome, Stand};
+use crate::layers::Layer;
+use kuz_store::StepRecord;
+
+/// Lines of a failed step that its message shows.
+const TAIL_LINES: usize = 20;
+/// A line of that tail is cut here.
+const TAIL_LINE_BYTES: usize = 1000;
+
+impl Execution<'_> {
+    pub(crate) fn run_step(
+        &self,
+        stand: &Stand<'_>,
+        step: &Step,
+        run: &Run,
+        name: &StepName,
+    ) -> Result<Outcome, BuildError> {
+        let key = self.key(stand, step, &[]);
+        if let Some(known) = self.recall(stand, &key)? {
+            return Ok(known);
+        }
+        (self.session.events)(Event::StepStarted(name.clone()));
+        let worker = self.session.worker()?;
+        let lowers = self.layers.trees(&stand.layers)?;
+        let trees = self.session.trees()?;
+        let upper = trees.begin().map_err(|error| BuildError::store("make room for what a step changes", error))?;
+        let sandboxed = self.sandbox_step(run, lowers, upper.name().to_string());
+        let mut tail = Tail::default();
+        let exit = worker.run(
+            &sandboxed,
+            &mut |stream, bytes| {
+                tail.take(bytes);
+                let stream = match stream {
+                    kuz_sandbox::Stream::Out => Stream::Out,
+                    kuz_sandbox::Stream::Err => Stream::Err,
+                };
+                (self.session.events)(Event::StepOutput { name: name.clone(), stream, bytes: bytes.to_vec() });
+            },
+            self.session.cancel,
+        );
+        let ended = match exit {
+            Ok(Exit::Code(0)) => None,
+            Ok(Exit::Code(code)) => Some(format!("exit code {code}")),
+            Ok(Exit::Signal(signal)) => Some(format!("killed by signal {signal}")),
+            Err(error) => {
+                self.session.cancelled()?;
+                return Err(BuildError::Environment {
+                    message: format!("the step in line {} could not be run", name.line),
+                    source: Some(Box::new(error)),
+                });
+            }
+        };
+        if let Some(ended) = ended {
+            self.session.cancelled()?;
+            return Err(BuildError::Step(Box::new(StepFailure {
+                name: name.clone(),
+                file: self.inputs.file.clone(),
+                ended,
+                tail: tail.lines(),
+            })));
+        }
+        let upper = self.session.record_tree(upper)?;
+        let created = self.epoch_time().unwrap_or_else(|| self.session.now());
+        let record = StepRecord { created: created.clone(), diff_id: None, tree: Some(upper.to_string()), notes: BTreeMap::new() };
+        self.session.record_step(&key, &record)?;
+        Ok(Outcome { layer: Layer::Tree { name: upper, key: key.clone() }, created, cached: false, key })
+    }
+
+    fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String) -> RunStep {
+        let mut env = run.env.clone();
+        for (name, value) in &self.session.machine.proxies {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.clone(), value.clone()));
+            }
+        }
+        RunStep {
+            lowers,
+            upper,
+            argv: run.argv.clone(),
+            env,
+            cwd: run.cwd.clone(),
+            user: run.user.clone(),
+            network: match run.network {
+                Network::Host => kuz_sandbox::Network::Host,
+                Network::None => kuz_sandbox::Network::None,
+            },
+            hosts: self.request.hosts.clone(),
+            shm_size: self.request.shm_size,
+            stdio: Stdio::Captured,
+            ..RunStep::default()
+        }
+    }
+
+    /// Keys of stages, for what is copied out of them.
+    pub(crate) fn selection_key(chain: &Digest, words: &[&[u8]]) -> Digest {
+        let mut text = format!("selection 1 {chain}").into_bytes();
+        for word in words {
+            text.extend_from_slice(&(word.len() as u64).to_be_bytes());
+            text.extend_from_slice(word);
+        }
+        Digest::of(&text)
+    }
+}
+
+/// The last lines of an output, in bounded memory.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    open: Vec<u8>,
+}
+
+impl Tail {
+    fn take(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                self.close();
+            } else if self.open.len() < TAIL_LINE_BYTES {
+                self.open.push(byte);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(std::mem::take(&mut self.open));
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        if !self.open.is_empty() {
+            self.close();
+        }
+        self.lines.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_twenty_lines_and_bounded() {
+        let mut tail = Tail::default();
+        for number in 0..100 {
+            tail.take(format!("line {number}\r\n").as_bytes());
+        }
+        tail.take(&vec![b'x'; 100_000]);
+        let lines = tail.lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines.first().map(String::as_str), Some("line 81"));
+        assert_eq!(lines.last().map(String::len), Some(TAIL_LINE_BYTES));
+    }
+}

@@ -1,0 +1,365 @@
+//! One use of the store by this process: the store, its lease, and what is started only when it is first needed.
+//!
+//! The network (a runtime with a registry client) and the worker (the process that owns all trees) do not exist before
+//! somebody asks for them, so a build that does nothing starts nothing. Small wrappers turn the parts' errors into
+//! [`BuildError`]s that say what was being done.
+
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use kuz_image::scan::Scanned;
+use kuz_image::{Descriptor, DiffId, Digest, Document, LayerIndex, Manifest, limits, media_type};
+use kuz_sandbox::{Cancel, Ids, Preflight, Worker};
+use kuz_store::{LayerBlob, LayerRecord, Lease, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
+
+use crate::error::BuildError;
+use crate::event::Event;
+use crate::network::Network;
+use crate::request::Machine;
+
+/// Where events go.
+pub type Events<'a> = dyn Fn(Event) + Sync + 'a;
+
+/// The kind of the record with the range of ids that root's sandboxes use.
+const IDS: &str = "ids";
+/// The kind of records with the times of things that have no other record.
+const TIME: &str = "time";
+/// The kind of records with the path indexes of trees that were never packed.
+const TREE_INDEX: &str = "tree-index";
+
+/// One use of the store.
+pub struct Session<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) store: Store,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) events: &'a Events<'a>,
+    lease: Mutex<Option<Lease>>,
+    background_stopped: AtomicBool,
+    network: OnceLock<Network>,
+    preflight: OnceLock<Preflight>,
+    trees: OnceLock<Trees>,
+    worker: OnceLock<Worker>,
+    starting: Mutex<()>,
+}
+
+impl fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Opens the store, makes it on first use, and takes part in it.
+    pub fn open(machine: &'a Machine, cancel: &'a Cancel, events: &'a Events<'a>) -> Result<Self, BuildError> {
+        let failed = |error| BuildError::store(format!("open the store `{}`", machine.store.display()), error);
+        let mut options = StoreOptions::new(&machine.boot_id, machine.now.0);
+        options.fault.clone_from(&machine.store_fault);
+        let store = Store::open(Path::new(&machine.store), options).map_err(|error| {
+            BuildError::store(format!("open the store `{}`", machine.store.display()), error)
+        })?;
+        let lease = store.lease().map_err(failed)?;
+        let session = Self {
+            machine,
+            store,
+            cancel,
+            events,
+            lease: Mutex::new(None),
+            background_stopped: AtomicBool::new(false),
+            network: OnceLock::new(),
+            preflight: OnceLock::new(),
+            trees: OnceLock::new(),
+            worker: OnceLock::new(),
+            starting: Mutex::new(()),
+        };
+        let trash = lease.trees_to_remove();
+        *session.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        if trash {
+            session.empty_trash();
+        }
+        Ok(session)
+    }
+
+    /// Gives up the part in the store: what needs the store for itself comes next.
+    pub(crate) fn release(&self) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// An error if the user has asked to stop.
+    pub(crate) fn cancelled(&self) -> Result<(), BuildError> {
+        if self.cancel.is_triggered() || self.background_stopped.load(Ordering::Relaxed) {
+            return Err(BuildError::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Work beside the steps ends at its next look: a step has failed.
+    pub(crate) fn stop_background(&self) {
+        self.background_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// The clock's time at the start of the program, for records.
+    pub(crate) fn now(&self) -> String {
+        let (seconds, nanoseconds) = self.machine.now;
+        crate::time::rfc3339_exact(seconds, nanoseconds)
+    }
+
+    /// The time at which this was first asked: kept, so that rebuilds give the same image.
+    pub(crate) fn first_time(&self, key: &Digest) -> Result<String, BuildError> {
+        let failed = |error| BuildError::store("read a record", error);
+        if let Some(known) = self.store.get(TIME, key.hex()).map_err(failed)? {
+            return Ok(String::from_utf8_lossy(&known).into_owned());
+        }
+        let now = self.now();
+        self.store.put(TIME, key.hex(), now.as_bytes()).map_err(failed)?;
+        Ok(now)
+    }
+
+    // What starts late.
+
+    /// The network; its runtime starts now if it hasn't.
+    pub(crate) fn network(&self) -> Result<&Network, BuildError> {
+        let _turn = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let network = Network::start(self.machine)?;
+        Ok(self.network.get_or_init(|| network))
+    }
+
+    /// What this machine can do.
+    pub(crate) fn preflight(&self) -> &Preflight {
+        self.preflight.get_or_init(|| kuz_sandbox::preflight(&self.machine.sandbox_machine()))
+    }
+
+    /// The ids of this user's sandboxes: as root those that the store was begun with.
+    fn ids(&self) -> Result<Ids, BuildError> {
+        let failed = |error| BuildError::store("read the store's id range", error);
+        let recorded = self.store.get(IDS, "range").map_err(failed)?;
+        let recorded = recorded.and_then(|bytes| serde_json::from_slice::<(u32, u32)>(&bytes).ok());
+        let machine = self.machine;
+        let ids = kuz_sandbox::detect(machine.uid, machine.gid, machine.user.as_deref().unwrap_or_default(), recorded)
+            .map_err(|error| BuildError::Environment {
+                message: format!("{error}; to mend it: {}", error.mend()),
+                source: None,
+            })?;
+        if let Some(range) = ids.record().filter(|range| recorded != Some(*range)) {
+            let bytes = serde_json::to_vec(&range).unwrap_or_default();
+            self.store.put(IDS, "range", &bytes).map_err(failed)?;
+        }
+        Ok(ids)
+    }
+
+    /// The trees of this user's ids.
+    pub(crate) fn trees(&self) -> Result<&Trees, BuildError> {
+        if let Some(trees) = self.trees.get() {
+            return Ok(trees);
+        }
+        let ids = self.ids()?;
+        let owner = (self.machine.uid == 0).then(|| ids.root());
+        let trees = self
+            .store
+            .trees(&format!("{ids:?}"), owner)
+            .map_err(|error| BuildError::store("open the trees of the store", error))?;
+        Ok(self.trees.get_or_init(|| trees))
+    }
+
+    /// The worker; it starts now if it hasn't. Says once how steps are isolated, if that is less than full.
+    pub(crate) fn worker(&self) -> Result<&Worker, BuildError> {
+        let trees = self.trees()?;
+        let _turn = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = self.worker.get() {
+            return Ok(worker);
+        }
+        let dir = trees.dir_clone().map_err(|error| BuildError::store("open the trees of the store", error))?;
+        let worker = Worker::start(&self.ids()?, dir, &kuz_sandbox::WorkerOptions::default()).map_err(|error| {
+            let preflight = self.preflight();
+            let mend = preflight.mend.as_ref().map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
+            BuildError::Environment {
+                message: format!("this machine cannot run steps{mend}"),
+                source: Some(Box::new(error)),
+            }
+        })?;
+        for note in worker.notes() {
+            (self.events)(Event::Isolation { text: note });
+        }
+        Ok(self.worker.get_or_init(|| worker))
+    }
+
+    // Blobs and documents.
+
+    pub(crate) fn put_blob(&self, bytes: &[u8]) -> Result<Digest, BuildError> {
+        self.store.put_blob(bytes).map_err(|error| BuildError::store("write to the store", error))
+    }
+
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, BuildError> {
+        self.store
+            .open_blob(digest)
+            .map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))?
+            .ok_or_else(|| gone(digest))
+    }
+
+    pub(crate) fn has_blob(&self, digest: &Digest) -> Result<bool, BuildError> {
+        self.store.has_blob(digest).map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))
+    }
+
+    pub(crate) fn read_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, BuildError> {
+        self.store
+            .read_blob(digest, limit)
+            .map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))?
+            .ok_or_else(|| gone(digest))
+    }
+
+    /// A manifest of the store.
+    pub(crate) fn manifest(&self, digest: &Digest) -> Result<Manifest, BuildError> {
+        let bytes = self.read_blob(digest, limits::MANIFEST_BYTES)?;
+        match Document::parse(&bytes, None) {
+            Ok(Document::Manifest(manifest)) => Ok(*manifest),
+            Ok(Document::Index(_)) => Err(BuildError::Refused {
+                action: format!("read manifest {}", digest.short()),
+                source: "it is an index of several images".into(),
+            }),
+            Err(error) => Err(BuildError::Refused {
+                action: format!("read manifest {}", digest.short()),
+                source: Box::new(error),
+            }),
+        }
+    }
+
+    // Layers.
+
+    pub(crate) fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, BuildError> {
+        self.store.layer(diff_id).map_err(|error| BuildError::store("read a layer's record", error))
+    }
+
+    /// Bytes of a layer's uncompressed tar.
+    pub(crate) fn layer_bytes(&self, diff_id: &DiffId) -> Result<u64, BuildError> {
+        self.layer(diff_id)?.map(|record| record.bytes).ok_or_else(|| gone(&diff_id.0))
+    }
+
+    pub(crate) fn index(&self, diff_id: &DiffId) -> Result<Option<Arc<LayerIndex>>, BuildError> {
+        self.store.index(diff_id).map_err(|error| BuildError::store("read a layer's index", error))
+    }
+
+    /// A blob with this layer that is here, undamaged: the uncompressed one if there is a choice.
+    pub(crate) fn blob_of(&self, diff_id: &DiffId) -> Result<Descriptor, BuildError> {
+        self.find_blob(diff_id)?.ok_or_else(|| gone(&diff_id.0))
+    }
+
+    pub(crate) fn find_blob(&self, diff_id: &DiffId) -> Result<Option<Descriptor>, BuildError> {
+        let mut blobs = self.layer(diff_id)?.map(|record| record.blobs).unwrap_or_default();
+        blobs.sort_by_key(|blob| blob.digest != diff_id.0);
+        for blob in blobs {
+            if self.has_blob(&blob.digest)? {
+                return Ok(Some(Descriptor::new(&blob.media_type, blob.digest, blob.size)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Remembers what a pass over a layer's tar showed.
+    pub(crate) fn record_layer(&self, scanned: Scanned, blob: &Descriptor) -> Result<DiffId, BuildError> {
+        let failed = |error| BuildError::store("record a layer", error);
+        let record = LayerRecord {
+            diff_id: scanned.diff_id.clone(),
+            bytes: scanned.bytes,
+            blobs: vec![LayerBlob { digest: blob.digest.clone(), size: blob.size, media_type: blob.media_type.clone() }],
+        };
+        self.store.record_index(&scanned.diff_id, scanned.index).map_err(failed)?;
+        self.store.record_layer(&record).map_err(failed)?;
+        Ok(scanned.diff_id)
+    }
+
+    /// A layer tar that was just written as a blob under its diff id.
+    pub(crate) fn record_tar(&self, scanned: Scanned) -> Result<DiffId, BuildError> {
+        let blob = Descriptor::new(media_type::LAYER, scanned.diff_id.0.clone(), scanned.bytes);
+        self.record_layer(scanned, &blob)
+    }
+
+    // Trees and steps.
+
+    /// Whether a tree is here and complete.
+    pub(crate) fn has_tree(&self, name: &TreeName) -> Result<bool, BuildError> {
+        Ok(self.trees()?.get(name).map_err(|error| BuildError::store("read a tree's record", error))?.is_some())
+    }
+
+    /// The path index of a tree that was never a tar.
+    pub(crate) fn tree_index(&self, name: &TreeName) -> Result<Arc<LayerIndex>, BuildError> {
+        let failed = |error| BuildError::store("read a tree's index", error);
+        if let Some(bytes) = self.store.get(TREE_INDEX, name.as_str()).map_err(failed)? {
+            if let Ok(index) = LayerIndex::from_bytes(&bytes) {
+                return Ok(Arc::new(index));
+            }
+        }
+        let index = self
+            .worker()?
+            .index(name.as_str())
+            .map_err(|error| BuildError::store("list what a step changed", error))?;
+        let refs = kuz_store::Refs { trees: vec![name.to_string()], ..Default::default() };
+        self.store.put_with(TREE_INDEX, name.as_str(), &index.to_bytes(), &refs).map_err(failed)?;
+        Ok(Arc::new(index))
+    }
+
+    /// A RUN's tree as a tar in the store; the step's record then knows its diff id.
+    pub(crate) fn pack(&self, name: &TreeName, key: &Digest, epoch: Option<i64>) -> Result<DiffId, BuildError> {
+        let record = self.step(key)?;
+        if let Some(diff_id) = record.as_ref().and_then(|record| record.diff_id.clone()) {
+            if self.find_blob(&diff_id)?.is_some() {
+                return Ok(diff_id);
+            }
+        }
+        let failed = |error| BuildError::store("write a layer", error);
+        let writer = self.store.blob_writer().map_err(failed)?;
+        let file = writer.file().try_clone().map_err(|error| BuildError::store("write a layer", error))?;
+        let scanned = self
+            .worker()?
+            .pack(name.as_str(), file, epoch)
+            .map_err(|error| BuildError::store("pack what a step changed", error))?;
+        writer
+            .commit_digest(&scanned.diff_id.0, scanned.bytes)
+            .map_err(|error| BuildError::store("write a layer", error))?;
+        let diff_id = self.record_tar(scanned)?;
+        if let Some(mut record) = record {
+            record.diff_id = Some(diff_id.clone());
+            self.record_step(key, &record)?;
+        }
+        Ok(diff_id)
+    }
+
+    pub(crate) fn step(&self, key: &Digest) -> Result<Option<StepRecord>, BuildError> {
+        self.store.step(key.hex()).map_err(|error| BuildError::store("read a step's record", error))
+    }
+
+    pub(crate) fn record_step(&self, key: &Digest, record: &StepRecord) -> Result<(), BuildError> {
+        self.store.record_step(key.hex(), record).map_err(|error| BuildError::store("record a step", error))
+    }
+
+    /// Says that a tree is complete.
+    pub(crate) fn record_tree(&self, tree: kuz_store::NewTree) -> Result<TreeName, BuildError> {
+        self.trees()?
+            .record(tree, &TreeRecord::default())
+            .map_err(|error| BuildError::store("record what a step changed", error))
+    }
+
+    /// Deletes trees that nobody needs. What cannot be deleted now stays on the list for the next time.
+    pub(crate) fn empty_trash(&self) {
+        let Ok(trees) = self.trees() else { return };
+        let Ok(names) = trees.trash() else { return };
+        if names.is_empty() {
+            return;
+        }
+        let removed = self.worker().map(|worker| worker.remove(&names));
+        if matches!(removed, Ok(Ok(()))) {
+            let _ = trees.removed(&names);
+        }
+    }
+}
+
+fn gone(digest: &Digest) -> BuildError {
+    BuildError::Store {
+        action: format!("read {}", digest.short()),
+        source: "it is no longer in the store; run the build again".into(),
+    }
+}

@@ -1,0 +1,80 @@
+//! Looking after the store: what takes space, what is damaged, what can go.
+//!
+//! The store's own answers in the form that commands show; deleting trees is the worker's.
+
+use kuz_store::Policy;
+use serde::Serialize;
+
+use crate::error::BuildError;
+use crate::session::Session;
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// Things that were looked at.
+    pub checked: u64,
+    /// What is wrong, a line each.
+    pub problems: Vec<String>,
+}
+
+/// One kind of thing in the store.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kind {
+    /// Its name.
+    pub kind: &'static str,
+    /// How many.
+    pub count: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+/// Verifies everything; with `repair`, drops what is damaged.
+pub fn check(session: &Session<'_>, repair: bool) -> Result<Checked, BuildError> {
+    // The check's repair takes the store for itself, so this process's own part in it must end first.
+    session.release();
+    let report = session.store.check(repair).map_err(|error| BuildError::store("check the store", error))?;
+    let problems = report.problems.iter().map(|problem| {
+        let repaired = problem.repaired.map(|how| format!(" ({how})")).unwrap_or_default();
+        format!("{}: {}{repaired}", problem.at, problem.what)
+    });
+    Ok(Checked {
+        checked: report.blobs + report.records + report.trees + report.images,
+        problems: problems.collect(),
+    })
+}
+
+/// What takes how much space.
+pub fn usage(session: &Session<'_>) -> Result<Vec<Kind>, BuildError> {
+    let usage = session.store.usage().map_err(|error| BuildError::store("measure the store", error))?;
+    let kind = |kind, tally: kuz_store::Tally| Kind { kind, count: tally.count, bytes: tally.bytes };
+    Ok(vec![
+        Kind { kind: "images", count: usage.images, bytes: 0 },
+        kind("blobs", usage.blobs),
+        kind("trees", usage.trees),
+        kind("records", usage.records),
+        kind("quarantine", usage.quarantine),
+        Kind { kind: "waste", count: usage.waste, bytes: 0 },
+    ])
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Freed {
+    /// Things.
+    pub count: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Removes what no tagged image needs, or only as much of the cache as is over `keep`.
+pub fn prune(session: &Session<'_>, all: bool, keep: Option<u64>) -> Result<Freed, BuildError> {
+    session.release();
+    let policy = Policy { all, keep_bytes: keep, older_than: None };
+    let pruned = session.store.prune(&policy).map_err(|error| BuildError::store("prune the store", error))?;
+    session.empty_trash();
+    let parts = [pruned.records, pruned.trees, pruned.blobs];
+    Ok(Freed {
+        count: pruned.images + parts.iter().map(|part| part.count).sum::<u64>(),
+        bytes: parts.iter().map(|part| part.bytes).sum(),
+    })
+}

@@ -1,0 +1,326 @@
+//! The command line: words to a typed [`Cli`]. Flags of `build` are named as `docker buildx build` names them.
+//!
+//! Parsing only; values are checked against each other where they are used. Reads nothing but the arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds container images from Dockerfiles: no daemon, no root, no Docker.
+#[derive(Debug, Parser)]
+#[command(name = "kuz", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kuz build -t app .                     build ./Dockerfile, keep the image as app:latest
+  kuz run app                            start it
+  kuz image save --format docker-archive -o app.tar app
+  kuz push app registry.example/team/app:1
+
+Environment: KUZ_STORE (where images are kept), KUZ_CONFIG (kuz.toml).  Exit codes: docs/exit-codes.md";
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  kuz build -t app .
+  kuz build -t app -f docker/Dockerfile --build-arg VERSION=1.2 .
+  kuz build --target builder .
+  kuz build -t registry.example/team/app:1 --push .
+  kuz build -o type=docker,dest=app.tar -t app .
+
+Standard output carries one JSON object, on success and on failure:
+  {\"imageId\":\"sha256:…\",\"tag\":\"app\",\"size\":123,\"success\":true}
+Everything else goes to standard error.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Box<BuildArgs>),
+    /// Start an image in the sandbox
+    Run(RunArgs),
+    /// Fetch an image from a registry
+    Pull(PullArgs),
+    /// Push an image to a registry
+    Push(PushArgs),
+    /// Give an image another name
+    Tag {
+        /// Name, id or the beginning of an id
+        image: String,
+        /// The new name
+        name: String,
+    },
+    /// Remember credentials for a registry
+    Login(LoginArgs),
+    /// Forget credentials for a registry
+    Logout {
+        /// Registry host
+        #[arg(default_value = "docker.io")]
+        registry: String,
+    },
+    /// Look at, remove, save and load images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Check, measure and clean the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The directory that COPY and ADD read from
+    #[arg(default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long)]
+    pub(crate) file: Option<String>,
+    /// Set an ARG: NAME=VALUE, or NAME to take the value from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Name the image; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(crate) tags: Vec<String>,
+    /// Stop at this stage
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// Do every step anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Do the steps of these stages anew
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// What the image is for, such as linux/amd64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Network for RUN
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: NetworkArg,
+    /// Set a label of the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Add a line to /etc/hosts for RUN
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub(crate) hosts: Vec<String>,
+    /// Size of /dev/shm for RUN, such as 64m
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// Write nothing but the result
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: ProgressArg,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write digests and names as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Push to the tags' registries
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Load into the Docker daemon
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// type=oci|docker[,tar=false],dest=PATH; type=image[,push=true]; type=registry
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub(crate) outputs: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkArg {
+    /// The machine's network
+    #[default]
+    Default,
+    /// The machine's network
+    Host,
+    /// Only a loopback interface
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressArg {
+    /// A live view on a terminal, statuses elsewhere
+    #[default]
+    Auto,
+    /// A live view
+    Tty,
+    /// Statuses and all output of the steps
+    Plain,
+    /// Nothing
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Set a variable: NAME=VALUE, or NAME to pass it on
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Show a directory or file of this machine: HOST:PATH[:ro]
+    #[arg(short, long = "volume", value_name = "HOST:PATH[:ro]")]
+    pub(crate) volumes: Vec<String>,
+    /// Working directory
+    #[arg(short, long)]
+    pub(crate) workdir: Option<String>,
+    /// User, as in USER
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Keep standard input open (it always is; accepted as in docker)
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Replace ENTRYPOINT
+    #[arg(long)]
+    pub(crate) entrypoint: Option<String>,
+    /// Remove afterwards (changes never stay; accepted as in docker)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Network
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: NetworkArg,
+    /// Name, id or the beginning of an id
+    pub(crate) image: String,
+    /// Replaces CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// What to fetch
+    pub(crate) image: String,
+    /// For this platform
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Write only the id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Name, id or the beginning of an id
+    pub(crate) image: String,
+    /// Where to [default: the image's own name]
+    pub(crate) reference: Option<String>,
+    /// Write only the digest
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// Registry host
+    #[arg(default_value = "docker.io")]
+    pub(crate) registry: String,
+    /// User name
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveFormat {
+    /// An OCI image layout in a tar
+    OciArchive,
+    /// An OCI image layout in a directory
+    OciDir,
+    /// What `docker save` writes
+    DockerArchive,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List images
+    Ls {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show an image's configuration and layers
+    Inspect {
+        /// Name, id or the beginning of an id
+        image: String,
+        #[arg(long, value_enum, default_value = "json")]
+        format: Format,
+    },
+    /// Remove names and images
+    Rm {
+        /// Names, ids or beginnings of ids
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// Write an image to a file
+    Save {
+        #[arg(long, value_enum, default_value = "docker-archive")]
+        format: SaveFormat,
+        /// Where to; `-` is standard output
+        #[arg(short, long)]
+        output: String,
+        /// Name, id or the beginning of an id
+        image: String,
+    },
+    /// Read images from a file or directory (any of the formats of `save`)
+    Load {
+        /// Where from; `-` is standard input
+        #[arg(short, long, default_value = "-")]
+        input: String,
+        /// Name it so
+        #[arg(short, long)]
+        tag: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Verify everything in the store
+    Check {
+        /// Drop what is damaged
+        #[arg(long)]
+        repair: bool,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show what takes how much space
+    Du {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Remove what no image needs
+    Prune {
+        /// Also what would make builds fast
+        #[arg(short, long)]
+        all: bool,
+        /// Keep this much of the cache, such as 10g
+        #[arg(long, value_name = "BYTES")]
+        keep_storage: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

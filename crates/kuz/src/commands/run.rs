@@ -1,0 +1,69 @@
+//! `kuz run`: starts an image's command in the sandbox and ends as it ends.
+//!
+//! The program's own exit code is returned; 125 when kuz could not start it, 126 and 127 as shells have them.
+
+use kuz_build::error::{BuildError, Class};
+use kuz_build::start::{self, Ended, StartRequest, Volume};
+use kuz_build::{Events, Session};
+
+use super::build::network;
+use crate::args::{ProgressArg, RunArgs};
+use crate::progress::Progress;
+use crate::{exit_code, machine, render, signals};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &RunArgs) -> u8 {
+    let progress = Progress::new(ProgressArg::Auto, true);
+    let attempt = || -> Result<Ended, BuildError> {
+        let request = request(arguments).map_err(BuildError::input)?;
+        let machine = machine::read().map_err(BuildError::input)?;
+        let cancel = signals::listen(false);
+        let events: &Events<'_> = &|event| progress.on(&event);
+        let session = Session::open(&machine, &cancel, events)?;
+        start::start(&session, &request)
+    };
+    match attempt() {
+        Ok(Ended::Code(code)) => code,
+        Ok(Ended::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Err(failure) => {
+            progress.say(&render::error(&failure, progress.colour()));
+            match failure.class() {
+                Class::Cancelled => signals::exit_code(),
+                _ => exit_code::RUN_FAILED,
+            }
+        }
+    }
+}
+
+fn request(arguments: &RunArgs) -> Result<StartRequest, String> {
+    let env = arguments.env.iter().filter_map(|word| match word.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => std::env::var(word).ok().map(|value| (word.clone(), value)),
+    });
+    Ok(StartRequest {
+        image: arguments.image.clone(),
+        args: arguments.args.clone(),
+        entrypoint: arguments.entrypoint.clone(),
+        env: env.collect(),
+        volumes: arguments.volumes.iter().map(|word| volume(word)).collect::<Result<_, _>>()?,
+        workdir: arguments.workdir.clone(),
+        user: arguments.user.clone(),
+        terminal: arguments.tty,
+        network: network(arguments.network),
+    })
+}
+
+/// `HOST:PATH[:ro|rw]`; both are absolute, `.` and relative host paths start at the working directory.
+fn volume(word: &str) -> Result<Volume, String> {
+    let bad = |why: &str| format!("`-v {word}`: {why} (want HOST:PATH or HOST:PATH:ro)");
+    let parts: Vec<&str> = word.split(':').collect();
+    let (source, target, readonly) = match parts.as_slice() {
+        [source, target] | [source, target, "rw"] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => return Err(bad("it does not have two parts")),
+    };
+    if source.is_empty() || !target.starts_with('/') {
+        return Err(bad("the path in the image must be absolute"));
+    }
+    Ok(Volume { source: source.into(), target: target.to_owned(), readonly })
+}

@@ -1,0 +1,136 @@
+//! Errors and findings as text for people: source lines with carets, causes, hints.
+//!
+//! Values in, a string out; nothing is printed here. Control characters from outside are escaped.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use kuz_build::error::{BuildError, Findings, StepFailure};
+use kuz_build::{Diagnostic, Severity};
+
+/// Whether escape sequences for colours may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    On,
+    Off,
+}
+
+/// All findings of a text.
+pub(crate) fn findings(findings: &Findings, colour: Colour) -> String {
+    let renderer = match colour {
+        Colour::On => Renderer::styled(),
+        Colour::Off => Renderer::plain(),
+    };
+    let mut texts = Vec::new();
+    for diagnostic in &findings.diagnostics {
+        texts.push(one(diagnostic, findings, &renderer));
+    }
+    texts.join("\n\n") + "\n"
+}
+
+fn one(diagnostic: &Diagnostic, findings: &Findings, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    };
+    let end = findings.source.len();
+    let start = floor(&findings.source, diagnostic.span.start.min(end));
+    let stop = floor(&findings.source, diagnostic.span.end.clamp(start, end));
+    let message = clean(&diagnostic.message);
+    let title = level.primary_title(message.as_str()).id(diagnostic.rule);
+    let snippet = Snippet::source(findings.source.as_str())
+        .path(findings.file.as_str())
+        .annotation(AnnotationKind::Primary.span(start..stop));
+    let hint = diagnostic.hint.as_deref().map(clean);
+    let mut group = Group::with_title(title).element(snippet);
+    if let Some(hint) = &hint {
+        group = group.element(Level::HELP.message(hint.as_str()));
+    }
+    renderer.render(&[group])
+}
+
+/// The nearest character boundary at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// A failed build, with its causes.
+pub(crate) fn error(failure: &BuildError, colour: Colour) -> String {
+    match failure {
+        BuildError::Findings(found) => findings(found, colour),
+        BuildError::Step(step) => step_failure(step),
+        other => chain(other),
+    }
+}
+
+/// `error: …` and one `caused by` line for each cause.
+pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
+    let mut text = format!("error: {}\n", clean(&failure.to_string()));
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        for (number, line) in clean(&error.to_string()).lines().enumerate() {
+            text.push_str(if number == 0 { "  caused by: " } else { "    " });
+            text.push_str(line);
+            text.push('\n');
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn step_failure(step: &StepFailure) -> String {
+    use std::fmt::Write as _;
+    let name = &step.name;
+    let mut text = format!("error: step failed: {}\n", step.ended);
+    let _ = writeln!(text, "  --> {}:{}", step.file, name.line);
+    for line in name.text.lines() {
+        let _ = writeln!(text, "   | {}", clean(line));
+    }
+    let _ = writeln!(text, "   = stage `{}`, step {} of {}", name.stage, name.step, name.steps);
+    if step.tail.is_empty() {
+        text.push_str("   = it wrote nothing\n");
+    } else {
+        let _ = writeln!(text, "   = the last {} lines that it wrote:", step.tail.len());
+        for line in &step.tail {
+            let _ = writeln!(text, "   > {}", clean(line));
+        }
+    }
+    text
+}
+
+/// Control characters other than line ends are shown, not executed by the terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let keep = c == '\n' || c == '\t' || !c.is_control();
+            let escaped: Vec<char> = if keep { vec![c] } else { c.escape_default().collect() };
+            escaped
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kuz_build::Span;
+
+    use super::*;
+
+    #[test]
+    fn a_finding_shows_its_line_and_a_caret() {
+        let found = Findings {
+            file: "Dockerfile".into(),
+            source: "FROM scratch\nCOYP a b\n".into(),
+            diagnostics: vec![
+                Diagnostic::error("UnknownInstruction", Span::new(13, 17), "unknown instruction: COYP").hint("did you mean COPY?"),
+            ],
+        };
+        let text = findings(&found, Colour::Off);
+        for part in ["error[UnknownInstruction]: unknown instruction: COYP", "Dockerfile:2:1", "COYP a b", "^^^^", "did you mean COPY?"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn terminal_escapes_are_shown() {
+        assert_eq!(clean("a\u{1b}[31mb\r"), "a\\u{1b}[31mb\\r");
+    }
+}

@@ -1,0 +1,42 @@
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the work to stop, the second ends the program at once.
+//!
+//! A thread waits for signals and triggers a [`Cancel`]; nothing is done in a handler. Also remembers which signal it
+//! was, for the exit code (128 + number).
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use kuz_build::Cancel;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+/// Starts to listen. What is returned is triggered by the first signal.
+pub(crate) fn listen(building: bool) -> Cancel {
+    let cancel = Cancel::new();
+    let trigger = cancel.clone();
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if RECEIVED.swap(signal, Ordering::SeqCst) == 0 {
+                    trigger.trigger();
+                    continue;
+                }
+                if building {
+                    crate::result::fail("interrupted");
+                }
+                #[expect(clippy::exit, reason = "the second signal ends the program wherever it is")]
+                std::process::exit(i32::from(exit_code()));
+            }
+        });
+    }
+    cancel
+}
+
+/// 128 + the signal's number.
+pub(crate) fn exit_code() -> u8 {
+    match RECEIVED.load(Ordering::SeqCst) {
+        0 => crate::exit_code::INTERRUPTED,
+        signal => u8::try_from(128 + signal).unwrap_or(crate::exit_code::INTERRUPTED),
+    }
+}

@@ -1,0 +1,12 @@
+//! The program from the outside: arguments and files in; exit code, JSON, messages and images out.
+//!
+//! One binary, a module a subject. Needs no network; tests that need user namespaces, root or another program report a
+//! skip with the reason.
+
+mod base;
+mod cache;
+mod contract;
+mod images;
+mod kit;
+mod steps;
+mod wrong_inputs;
