@@ -125,9 +125,14 @@ impl Stack {
 
     /// What is at exactly this path (no leading slash), following no link anywhere.
     pub fn get(&self, path: &[u8]) -> Option<&IndexEntry> {
-        for layer in self.layers.iter().rev() {
+        self.find(path).map(|(_, entry)| entry)
+    }
+
+    /// As [`Self::get`], with the layer that shows it (counted from the lowest).
+    pub fn find(&self, path: &[u8]) -> Option<(usize, &IndexEntry)> {
+        for (number, layer) in self.layers.iter().enumerate().rev() {
             if let Some(entry) = layer.entries.get(path) {
-                return (entry.node != Node::Whiteout).then_some(entry);
+                return (entry.node != Node::Whiteout).then_some((number, entry));
             }
             // Something above this path in the same layer may hide what lower layers have there.
             let hidden = ancestors(path).any(|parent| {
