@@ -64,16 +64,14 @@ pub fn detect(first_bytes: &[u8]) -> Compression {
 /// The kind that a layer's media type says; `None` for types that are no layer.
 pub fn of_media_type(kind: &str) -> Option<Compression> {
     match kind {
-        media_type::LAYER | media_type::DOCKER_LAYER | "application/vnd.oci.image.layer.nondistributable.v1.tar" => {
-            Some(Compression::None)
-        }
+        media_type::LAYER | media_type::DOCKER_LAYER | media_type::FOREIGN_LAYER => Some(Compression::None),
         media_type::LAYER_GZIP
         | media_type::DOCKER_LAYER_GZIP
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(Compression::Gzip),
-        media_type::LAYER_ZSTD
-        | media_type::DOCKER_LAYER_ZSTD
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Some(Compression::Zstd),
+        | media_type::FOREIGN_LAYER_GZIP
+        | media_type::DOCKER_FOREIGN_LAYER_GZIP => Some(Compression::Gzip),
+        media_type::LAYER_ZSTD | media_type::DOCKER_LAYER_ZSTD | media_type::FOREIGN_LAYER_ZSTD => {
+            Some(Compression::Zstd)
+        }
         _ => None,
     }
 }

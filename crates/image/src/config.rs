@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::DiffId;
+use crate::limits;
 use crate::platform::Platform;
 
 /// An image configuration document. Its digest is the image id.
@@ -36,13 +37,13 @@ pub struct ImageConfig {
     #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// What runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub config: Config,
     /// The layers, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub rootfs: RootFs,
     /// One entry a step.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// Fields that this program does not know.
     #[serde(flatten)]
@@ -65,7 +66,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// Digests of the uncompressed tars, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub diff_ids: Vec<DiffId>,
 }
 
@@ -173,6 +174,45 @@ pub struct Healthcheck {
     pub extra: Map<String, Value>,
 }
 
+/// Why bytes are no image configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Over [`limits::CONFIG_BYTES`].
+    #[error("image configuration of {bytes} bytes is over the limit of {}", limits::CONFIG_BYTES)]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// No JSON, nested too deep, something after it, or fields of the wrong kind.
+    #[error("parse image configuration")]
+    Json(#[source] serde_json::Error),
+    /// More layers than [`limits::LAYERS`].
+    #[error("image configuration lists {count} layers, over the limit of {}", limits::LAYERS)]
+    TooManyLayers {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Reads an image configuration that came from outside.
+pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig, ConfigError> {
+    if bytes.len() > limits::CONFIG_BYTES {
+        return Err(ConfigError::TooLarge { bytes: bytes.len() });
+    }
+    let config: ImageConfig = serde_json::from_slice(bytes).map_err(ConfigError::Json)?;
+    let count = config.rootfs.diff_ids.len();
+    if count > limits::LAYERS { Err(ConfigError::TooManyLayers { count }) } else { Ok(config) }
+}
+
+/// Programs written in Go write empty lists as `null`.
+pub(crate) fn null_is_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
@@ -188,5 +228,36 @@ mod tests {
         let config: ImageConfig = serde_json::from_str(text).unwrap();
         let back: Value = serde_json::to_value(&config).unwrap();
         assert_eq!(back, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn configurations_from_outside_are_bounded() {
+        let nulls = r#"{"architecture":"amd64","os":"linux","config":null,"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
+        assert_eq!(parse_config(nulls.as_bytes()).unwrap().rootfs, RootFs::default());
+        assert!(parse_config(b"{}").is_ok());
+        let digest = format!("\"sha256:{}\",", "0".repeat(64));
+        let many = digest.repeat(limits::LAYERS + 1);
+        let many = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, many.trim_end_matches(','));
+        assert!(matches!(parse_config(many.as_bytes()), Err(ConfigError::TooManyLayers { .. })));
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(limits::CONFIG_BYTES));
+        assert!(matches!(parse_config(large.as_bytes()), Err(ConfigError::TooLarge { .. })));
+        for bad in [
+            "",
+            "[]",
+            "null",
+            "{} {}",
+            "{}x",
+            "{\"x\":\"\u{0}\"}",
+            r#"{"os":1}"#,
+            r#"{"os":"a","os":"b"}"#,
+            r#"{"config":{"Env":"A=b"}}"#,
+            r#"{"config":{"Entrypoint":"sh"}}"#,
+            r#"{"rootfs":{"type":"layers","diff_ids":["sha256:../../etc"]}}"#,
+            &deep,
+        ] {
+            assert!(matches!(parse_config(bad.as_bytes()), Err(ConfigError::Json(_))), "{bad:.80}");
+        }
+        assert!(parse_config(b"{\"author\":\"\xff\"}").is_err());
     }
 }

@@ -356,6 +356,8 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
+    type Case = (&'static str, Vec<Header>, Vec<(&'static str, Node)>);
+
     fn header(path: &str, kind: Kind) -> Header {
         Header { path: path.into(), kind, mode: 0o755, ..Header::default() }
     }
@@ -386,7 +388,7 @@ mod tests {
         let plain = || Node::File { size: 0 };
         let opaque = |opaque| Node::Dir { opaque };
         let symlink = |to: &str| Node::Symlink(to.into());
-        let cases: Vec<(&str, Vec<Header>, Vec<(&str, Node)>)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "spellings",
                 vec![file("./a"), dir("/b"), file("c//./d")],
