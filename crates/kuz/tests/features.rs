@@ -3,7 +3,11 @@
 //! In: `tests/features/*.feature` and the stand-in base images that `cargo xtask bases` makes (`KUZ_STANDIN`, else beside
 //! the program in `target/standin`), served from loopback. Out: cucumber's report and a last line `N passed, N failed, N
 //! skipped`. Without the images every scenario is skipped, and a line says why. The steps are in `features/steps.rs`.
-#![expect(clippy::print_stdout, clippy::panic, reason = "a test runner of its own: its report is its output, and steps fail by panicking")]
+#![expect(
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a test runner of its own: its report is its output, and steps fail by panicking"
+)]
 
 #[path = "features/bench.rs"]
 mod bench;
@@ -54,7 +58,8 @@ async fn main() -> ExitCode {
 /// How many scenarios the feature files hold.
 fn scenario_count() -> usize {
     let entries = std::fs::read_dir(FEATURES).into_iter().flatten().flatten();
-    let features = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "feature"));
+    let features =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "feature"));
     let texts = features.filter_map(|path| std::fs::read_to_string(path).ok());
     texts.map(|text| text.lines().filter(|line| line.trim_start().starts_with("Scenario:")).count()).sum()
 }

@@ -1,4 +1,5 @@
 //! The words of the feature files, as actions on a copy of the example and assertions on what the program said.
+#![expect(clippy::needless_pass_by_value, reason = "cucumber's expressions give text that the step owns")]
 
 use std::collections::BTreeSet;
 use std::fs;
