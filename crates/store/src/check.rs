@@ -95,7 +95,11 @@ impl Store {
         if damaged > 0 {
             if repair {
                 let good = self.notes_text()?;
-                self.temp_with(good.as_bytes())?.replace(SYNCED)?;
+                if good.is_empty() {
+                    self.disk.unlink(SYNCED)?;
+                } else {
+                    self.temp_with(good.as_bytes())?.replace(SYNCED)?;
+                }
             }
             report.note(SYNCED, "is damaged: records of earlier boots are dropped", repair.then_some("shortened"));
         }
@@ -187,7 +191,15 @@ impl Store {
                 report.trees += 1;
             } else if !being_made(ids, name) {
                 if repair {
-                    self.trash_entry(ids, name)?;
+                    self.discard_tree(ids, name)?;
+                }
+                // Recorded, but not synced before a power cut: as if it had never been made.
+                let doubted = |record: &RecordFile| {
+                    let key = record.header.as_ref().filter(|header| header.kind == TREE).map(|header| &header.key);
+                    key == Some(&record_key(ids, name)) && !record.believed
+                };
+                if records.iter().any(doubted) {
+                    continue;
                 }
                 report.note(&at, "is not complete", repair.then_some("put into the trash"));
             }

@@ -336,12 +336,14 @@ impl Disk {
         Ok(names)
     }
 
-    /// Sets a file's modification time to now.
-    pub(crate) fn touch(&self, path: &str) -> Result<()> {
+    /// Sets a file's modification time, in seconds since 1970.
+    pub(crate) fn touch(&self, path: &str, time: i64) -> Result<()> {
         const ACTION: &str = "touch";
         self.gate(ACTION, path, Needs::Nothing)?;
-        let at = |nanoseconds| Timespec { tv_sec: 0, tv_nsec: nanoseconds };
-        let times = Timestamps { last_access: at(sys::UTIME_OMIT), last_modification: at(sys::UTIME_NOW) };
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
+            last_modification: Timespec { tv_sec: time, tv_nsec: 0 },
+        };
         sys::utimensat(&self.root, path, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| DiskError::new(ACTION, path, errno))
     }

@@ -1,11 +1,14 @@
 //! Pruning: what no image and no recent record refers to is deleted.
 //!
 //! With the store for itself (builds hold a shared lease), prune marks from the tags and from the records that are to
-//! be kept, then takes away, in this order: names, records, trees and blobs, so that a reference never outlives what it
-//! refers to. Files are first renamed into `tmp/` and deleted after the lock is free; trees wait for a worker.
+//! be kept, then takes away, in this order: names, records, blobs, trees, so that nothing that counts refers to what
+//! is gone. Deleting records and blobs needs no space, so it works on a full disk. Trees are renamed; a worker deletes
+//! them, whenever one next runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use rustix::fs::FileType;
 
 use kuz_image::{Descriptor, DiffId, Digest, Document, ImageConfig, limits};
 
@@ -13,10 +16,11 @@ use crate::Store;
 use crate::blobs::BLOB;
 use crate::census::{BlobFile, RecordFile, Tally, all_blobs, all_records, tree_records};
 use crate::documents::document;
+use crate::error::StoreError;
 use crate::images::{ImageError, REF_NAME, TAG};
 use crate::layers::{INDEX, LAYER};
 use crate::records::Header;
-use crate::trees::{self, TREE, is_trash, record_key};
+use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
 /// Indexes in indexes: the deepest that is followed.
 const DEPTH: usize = 3;
@@ -179,7 +183,6 @@ impl Scene {
         match header.kind.as_str() {
             BLOB => header.refs.blobs.iter().all(|blob| live.blobs.contains(blob)),
             LAYER | INDEX => header.key.parse().is_ok_and(|layer| live.layers.contains(&layer)),
-            TREE => live.has_tree(&header.key, header),
             TAG => self.tags.contains(&header.key),
             _ => true,
         }
@@ -190,7 +193,12 @@ impl Store {
     /// Deletes by policy. Waits for running builds to end, as long as the options say.
     pub fn prune(&self, policy: &Policy) -> Result<Pruned, ImageError> {
         let lease = self.lease_alone()?;
-        let mut pruned = Pruned { images: self.drop_untagged()?, ..Pruned::default() };
+        let images = match self.drop_untagged() {
+            // A full disk is why one prunes: what is in the index stays this time, the rest makes room.
+            Err(ImageError::Store(StoreError::Disk(error))) if error.is_full() => 0,
+            result => result?,
+        };
+        let mut pruned = Pruned { images, ..Pruned::default() };
         let scene = self.scene()?;
         let cache = scene.cache();
         let cut = scene.cut(&cache, policy, self.options.now);
@@ -199,12 +207,9 @@ impl Store {
         let dropped: BTreeSet<&str> = dropped.iter().map(|record| record.path.as_str()).collect();
 
         self.drop_records(&scene, &live, &dropped, &mut pruned)?;
+        self.drop_blobs(&scene, &live, &mut pruned)?;
         self.drop_trees(&scene, &live, &mut pruned)?;
-        let graves = self.drop_blobs(&scene, &live, &mut pruned)?;
         drop(lease);
-        for grave in graves {
-            self.disk.unlink(&grave)?;
-        }
         Ok(pruned)
     }
 
@@ -238,15 +243,13 @@ impl Store {
         pruned: &mut Pruned,
     ) -> Result<(), ImageError> {
         for record in &scene.records {
-            let stays = record.believed
-                && record.header.as_ref().is_some_and(|header| {
-                    // A tree's record may be old while a step that names the tree is not.
-                    let recent = header.kind == TREE || !dropped.contains(record.path.as_str());
-                    recent && scene.keeps(header, live)
-                });
-            // A tree's goes together with the tree, below.
-            let of_tree = record.header.as_ref().is_some_and(|header| header.kind == TREE);
-            if !stays && self.disk.unlink(&record.path)? && !of_tree {
+            let stays = match &record.header {
+                // Goes together with its tree.
+                Some(header) if header.kind == TREE => true,
+                Some(header) => record.believed && !dropped.contains(record.path.as_str()) && scene.keeps(header, live),
+                None => false,
+            };
+            if !stays && self.disk.unlink(&record.path)? {
                 pruned.records.add(record.bytes);
             }
         }
@@ -256,44 +259,53 @@ impl Store {
     fn drop_trees(&self, scene: &Scene, live: &Live, pruned: &mut Pruned) -> Result<(), ImageError> {
         let complete = tree_records(&scene.records);
         let noted = self.disk.list("tmp")?;
+        let mut there = BTreeSet::new();
         for (ids, name) in trees::all_entries(self)? {
-            let marker = format!("{name}.{ids}.trash");
+            let key = record_key(&ids, &name);
+            let record = complete.get(key.as_str());
+            let header = record.and_then(|(record, _)| record.header.as_ref());
             if is_trash(&name) {
                 // Its marker was lost: a killed process between two calls.
+                let marker = format!("{name}.{ids}.trash");
                 if !noted.contains(&marker) {
                     self.disk.create(&format!("tmp/{marker}"), 0o600)?;
                 }
-                continue;
-            }
-            let record = complete.get(record_key(&ids, &name).as_str());
-            let header = record.and_then(|(record, _)| record.header.as_ref());
-            if !header.is_some_and(|header| live.has_tree(&header.key, header)) && self.trash_entry(&ids, &name)? {
+            } else if header.is_some_and(|header| live.has_tree(&key, header)) {
+                there.insert(key);
+            } else if name.parse::<TreeName>().is_ok() && self.discard_tree(&ids, &name)? {
                 pruned.trees.add(record.map_or(0, |(_, tree)| tree.bytes));
+            }
+        }
+        // Records whose tree is gone: of a power cut, or of somebody who deleted it by hand.
+        for record in &scene.records {
+            let gone = |header: &Header| header.kind == TREE && !there.contains(&header.key);
+            if record.header.as_ref().is_some_and(gone) {
+                self.disk.unlink(&record.path)?;
             }
         }
         Ok(())
     }
 
-    fn drop_blobs(&self, scene: &Scene, live: &Live, pruned: &mut Pruned) -> Result<Vec<String>, ImageError> {
-        let mut graves = Vec::new();
+    fn drop_blobs(&self, scene: &Scene, live: &Live, pruned: &mut Pruned) -> Result<(), ImageError> {
         let dead = scene.blobs.iter().filter(|blob| {
             // What is no blob is not ours to delete.
             blob.digest.as_ref().is_some_and(|digest| !live.blobs.contains(digest))
         });
         for blob in dead {
-            if let Some(grave) = self.bury(&blob.path)? {
+            if self.disk.unlink(&blob.path)? {
                 pruned.blobs.add(blob.size);
-                graves.push(grave);
             }
         }
         for name in self.disk.list("quarantine")? {
             let path = format!("quarantine/{name}");
-            let size = self.disk.stat(&path)?.map_or(0, |stat| stat.size);
-            if let Some(grave) = self.bury(&path)? {
-                pruned.blobs.add(size);
-                graves.push(grave);
+            let stat = self.disk.stat(&path)?;
+            // A directory or another oddity may have been put aside too: somebody must look at it.
+            if let Some(stat) = stat.filter(|stat| stat.kind != FileType::Directory)
+                && self.disk.unlink(&path)?
+            {
+                pruned.blobs.add(stat.size);
             }
         }
-        Ok(graves)
+        Ok(())
     }
 }

@@ -124,7 +124,7 @@ impl Store {
         let Some((_, payload, stat)) = self.read_record(&path, kind, key)? else { return Ok(None) };
         if self.options.now.saturating_sub(stat.mtime()) > TOUCH_SECONDS {
             // Only prune's idea of what is recent suffers if this fails.
-            let _ = self.disk.touch(&path);
+            let _ = self.disk.touch(&path, self.options.now);
         }
         Ok(Some(payload))
     }

@@ -4,7 +4,6 @@
 //! tmp/<session>.alive             locked by its process for as long as that lives
 //! tmp/<session>.<n>.tmp           a file that is not published yet
 //! tmp/<session>.<ids>.<tree>.tree a tree is being made under this name
-//! tmp/dead-<hex>                  a file that only waits for deletion
 //! tmp/trash-<hex>.<ids>.trash     a tree that a worker must delete
 //! ```
 //! A session begins with the first temporary file, so that a build that only reads makes none. Whatever belongs to a
@@ -142,24 +141,12 @@ impl Store {
         Ok(path)
     }
 
-    /// Moves a file out of sight; it is gone for good when it is unlinked there, now or by the next sweep.
-    pub(crate) fn bury(&self, path: &str) -> Result<Option<String>, StoreError> {
-        let grave = format!("tmp/dead-{}", random_hex::<12>()?);
-        match self.disk.rename_over(path, &grave) {
-            Ok(()) => Ok(Some(grave)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Removes what dead sessions left. Says whether trees wait for a worker to delete them.
     pub(crate) fn sweep(&self) -> Result<bool, StoreError> {
         let mut trash = false;
         let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in self.disk.list("tmp")? {
-            if name.starts_with("dead-") {
-                self.disk.unlink(&format!("tmp/{name}"))?;
-            } else if name.strip_suffix(".trash").is_some() {
+            if name.strip_suffix(".trash").is_some() {
                 trash = true;
             } else {
                 let session = name.split('.').next().unwrap_or(&name).to_owned();

@@ -168,6 +168,14 @@ impl Store {
         self.get_json(TREE, &record_key(ids, name))
     }
 
+    /// Takes a complete tree out of the store. The marker lets the next sweep finish what a killed process began.
+    pub(crate) fn discard_tree(&self, ids: &str, name: &str) -> Result<bool, StoreError> {
+        let marker = self.mark_tree(ids, name)?;
+        let trashed = self.trash_entry(ids, name)?;
+        self.disk.unlink(&marker)?;
+        Ok(trashed)
+    }
+
     /// Renames a tree out of the way and notes that a worker must delete it; `false` if there is none.
     pub(crate) fn trash_entry(&self, ids: &str, name: &str) -> Result<bool, StoreError> {
         self.forget(TREE, &record_key(ids, name))?;
@@ -256,7 +264,7 @@ impl Trees {
 
     /// Takes a tree out of the store; `false` if there is none. A worker deletes it later: see [`Self::trash`].
     pub fn discard(&self, name: &TreeName) -> Result<bool, StoreError> {
-        self.store.trash_entry(&self.ids, name.as_str())
+        self.store.discard_tree(&self.ids, name.as_str())
     }
 
     /// Names in the trees' directory that a worker must delete; then tell [`Self::removed`].
