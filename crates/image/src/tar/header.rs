@@ -160,6 +160,10 @@ fn kind(block: &Block, path: &[u8], slash: bool, stored: u64, offset: u64) -> Re
         let number = number(block, field).and_then(|number| u32::try_from(number).ok());
         number.ok_or(TarError::Malformed { offset, what: "device number is no number" })
     };
+    // Some programs look at the block's name, others at the one that overrides it.
+    if block.flag() == 0 && block.path().ends_with(b"/") != slash {
+        return Err(TarError::refused(path, "a directory by one of its names, a file by the other"));
+    }
     Ok(match block.flag() {
         // Before directories had a type of their own, a slash at the end made one.
         b'0' | 0 | b'7' if slash && stored == 0 => Kind::Dir,
@@ -236,7 +240,7 @@ fn overrides(bytes: &[u8], offset: u64) -> Result<Overrides, TarError> {
 
 /// Twice the same is fine, twice different is not.
 fn once<T: PartialEq>(slot: &mut Option<T>, value: Option<T>) -> Result<(), &'static str> {
-    let value = value.ok_or("PAX name or size is not valid")?;
+    let value = value.ok_or("a name, size or sparse map in a PAX header is not valid")?;
     if slot.as_ref().is_some_and(|old| *old != value) {
         return Err("PAX header sets a name or a size twice");
     }
