@@ -1,0 +1,104 @@
+//! Statements to instructions: what each instruction's flags and arguments mean, and what is wrong with them.
+//!
+//! A [`Statement`] in; an [`ast`](crate::ast) value or diagnostics out. Nothing is expanded, and nothing that needs
+//! another instruction is judged.
+
+mod config;
+mod copy;
+pub(crate) mod device;
+pub(crate) mod duration;
+mod flags;
+mod healthcheck;
+mod run;
+mod stage;
+mod trigger;
+
+use crate::ast::{Command, Instruction, Kind, Word};
+use crate::diagnostic::Diagnostic;
+use crate::span::Span;
+use crate::statement::{Args, INSTRUCTIONS, Statement};
+use crate::suggest;
+
+/// Where findings go, and the text that spans point into.
+pub(crate) struct Scene<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) sink: &'a mut Vec<Diagnostic>,
+}
+
+impl Scene<'_> {
+    pub(crate) fn error(&mut self, rule: &'static str, span: Span, message: impl Into<String>) {
+        self.sink.push(Diagnostic::error(rule, span, message));
+    }
+}
+
+/// Judges a statement. `None` where it can't be built; the reasons are in the scene then.
+pub(crate) fn read(statement: &Statement, scene: &mut Scene<'_>) -> Option<Instruction> {
+    let before = scene.sink.len();
+    let kind = kind(statement, scene)?;
+    let sound = scene.sink[before..].iter().all(|found| found.severity < crate::Severity::Error);
+    sound.then(|| Instruction {
+        span: statement.span,
+        keyword: statement.keyword.clone(),
+        text: statement.text.clone(),
+        kind,
+        comments: statement.comments.clone(),
+    })
+}
+
+fn kind(statement: &Statement, scene: &mut Scene<'_>) -> Option<Kind> {
+    match statement.name().as_str() {
+        "ADD" => copy::add(statement, scene).map(Kind::Add),
+        "ARG" => stage::arg(statement, scene).map(Kind::Arg),
+        "CMD" => run::command(statement, scene).map(Kind::Cmd),
+        "COPY" => copy::copy(statement, scene).map(Kind::Copy),
+        "ENTRYPOINT" => run::command(statement, scene).map(Kind::Entrypoint),
+        "ENV" => config::pairs(statement, scene).map(Kind::Env),
+        "EXPOSE" => config::expose(statement, scene).map(Kind::Expose),
+        "FROM" => stage::from(statement, scene).map(Kind::From),
+        "HEALTHCHECK" => healthcheck::read(statement, scene).map(Kind::Healthcheck),
+        "LABEL" => config::pairs(statement, scene).map(Kind::Label),
+        "MAINTAINER" => config::single(statement, scene).map(Kind::Maintainer),
+        "ONBUILD" => trigger::read(statement, scene).map(Kind::OnBuild),
+        "RUN" => run::run(statement, scene).map(Kind::Run),
+        "SHELL" => run::shell(statement, scene).map(Kind::Shell),
+        "STOPSIGNAL" => config::stop_signal(statement, scene).map(Kind::StopSignal),
+        "USER" => config::single(statement, scene).map(Kind::User),
+        "VOLUME" => config::volume(statement, scene).map(Kind::Volume),
+        "WORKDIR" => config::single(statement, scene).map(Kind::Workdir),
+        _ => {
+            unknown(&statement.keyword, scene);
+            None
+        }
+    }
+}
+
+fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
+    let mut message = format!("unknown instruction: {}", keyword.value);
+    if let Some(name) = suggest::nearest_ignoring_case(&keyword.value, INSTRUCTIONS) {
+        message = format!("{message} (did you mean {name}?)");
+    }
+    scene.error("UnknownInstruction", keyword.span, message);
+}
+
+fn at_least_one(statement: &Statement, scene: &mut Scene<'_>) {
+    let message = format!("{} requires at least one argument", statement.name());
+    scene.error("ArgumentCount", statement.span, message);
+}
+
+fn exactly_one(statement: &Statement, scene: &mut Scene<'_>) {
+    let message = format!("{} requires exactly one argument", statement.name());
+    scene.error("ArgumentCount", statement.span, message);
+}
+
+fn blank_name(statement: &Statement, span: Span, scene: &mut Scene<'_>) {
+    scene.error("BlankName", span, format!("{} names can not be blank", statement.name()));
+}
+
+/// Shell form or exec form; an empty shell form where nothing stands.
+fn command_of(args: &Args, end: Span) -> Command {
+    match args {
+        Args::Json(words) => Command::Exec(words.iter().map(|word| word.value.clone()).collect()),
+        Args::Text(word) => Command::Shell(word.clone()),
+        _ => Command::Shell(Word::new(String::new(), Span::new(end.end, end.end))),
+    }
+}

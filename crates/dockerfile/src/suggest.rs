@@ -1,0 +1,74 @@
+//! "Did you mean": the nearest of some names to one that was mistyped.
+//!
+//! Names in, at most one name out. Doesn't build messages.
+
+/// More edits than this are another word, not a slip.
+const FARTHEST: usize = 2;
+
+/// The option nearest to `value`, at most two edits away; the first of several. `None` where `value` is an option.
+pub fn nearest<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best = None;
+    let mut bound = FARTHEST + 1;
+    for option in options {
+        if option == value {
+            return None;
+        }
+        let distance = edit_distance(value, option);
+        if distance < bound {
+            bound = distance;
+            best = Some(option);
+        }
+    }
+    best
+}
+
+/// [`nearest`] without regard to case; the answer takes the case of `value` where that is all upper or all lower.
+pub fn nearest_ignoring_case<'a>(value: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let lower: Vec<String> = options.into_iter().map(str::to_lowercase).collect();
+    let found = nearest(&value.to_lowercase(), lower.iter().map(String::as_str))?;
+    Some(if value == value.to_uppercase() { found.to_uppercase() } else { found.to_owned() })
+}
+
+/// Insertions, deletions and replacements of characters that turn `a` into `b` (Levenshtein).
+///
+/// Only the distinction up to [`FARTHEST`] matters to callers, so words whose lengths differ by more are not compared.
+pub fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let apart = a.len().abs_diff(b.len());
+    if apart > FARTHEST {
+        return apart;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("run", "rum", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+            assert_eq!(edit_distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn suggestions() {
+        let names = ["RUN", "COPY", "ENTRYPOINT"];
+        assert_eq!(nearest_ignoring_case("FNTRYPOINT", names).as_deref(), Some("ENTRYPOINT"));
+        assert_eq!(nearest_ignoring_case("entrpoint", names).as_deref(), Some("entrypoint"));
+        assert_eq!(nearest_ignoring_case("run", names), None, "the word itself is no suggestion");
+        assert_eq!(nearest("mont", ["mount", "network"]), Some("mount"));
+        assert_eq!(nearest("BOGUS", names), None);
+    }
+}
