@@ -86,9 +86,12 @@ impl Lowering<'_> {
     }
 
     pub(crate) fn workdir(&mut self, word: &Word) -> Effect {
-        let path = path::join(&self.cwd(), &self.word(word)?);
-        self.config.config.working_dir = Some(path.clone());
-        let line = format!("WORKDIR {path}");
+        let written = self.word(word)?;
+        let path = path::join(&self.cwd(), &written);
+        // As BuildKit has it, an absolute path stays as written in the configuration, up to a slash at its end.
+        let kept = if written.starts_with('/') { written } else { path.clone() };
+        let line = format!("WORKDIR {kept}");
+        self.config.config.working_dir = Some(kept);
         let op = if path == "/" { Op::Nothing } else { Op::MakeDir(MakeDir { path, user: self.user() }) };
         Ok(Some((op, line)))
     }
@@ -164,8 +167,7 @@ fn check_mode(mode: &str, span: Span) -> Result<(), Diagnostic> {
     if octal || mode.split(',').all(is_symbolic) {
         return Ok(());
     }
-    let message =
-        format!("invalid chmod parameter: '{mode}'. it should be octal string and between 0 and 07777");
+    let message = format!("invalid chmod parameter: '{mode}'. it should be octal string and between 0 and 07777");
     Err(Diagnostic::error("InvalidChmod", span, message).hint("or symbolic, for example u=rwX,go=rX"))
 }
 

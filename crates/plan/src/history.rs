@@ -67,7 +67,10 @@ fn quote(text: &str) -> String {
             c if c.is_ascii_control() => {
                 let _ = write!(quoted, "\\x{:02x}", u32::from(c));
             }
-            c if c.is_control() || (c != ' ' && c.is_whitespace()) || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{feff}') => {
+            c if c.is_control()
+                || (c != ' ' && c.is_whitespace())
+                || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{feff}') =>
+            {
                 let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
             c => quoted.push(c),

@@ -147,20 +147,8 @@ impl Key {
     }
 
     fn copy(&mut self, copy: &Copy) {
-        let Copy {
-            from,
-            sources,
-            inline,
-            dest,
-            chown,
-            chmod,
-            link,
-            parents,
-            exclude,
-            unpack,
-            checksum,
-            keep_git_dir,
-        } = copy;
+        let Copy { from, sources, inline, dest, chown, chmod, link, parents, exclude, unpack, checksum, keep_git_dir } =
+            copy;
         self.source(from);
         self.list(sources, |key, Word { text, span: _ }| key.text(text));
         self.list(inline, Self::inline);

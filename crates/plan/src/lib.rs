@@ -1,16 +1,45 @@
 //! A Dockerfile, a request and known images to a plan: a pure function over values that can be printed.
+//!
+//! ```text
+//!   file ─► stages: cut, FROM lines expanded ─► reach: what the target needs ─┬► images to look up (Needs)
+//!                                                                             └► steps: every stage lowered (Ready)
+//! ```
+//!
+//! [`plan()`] is called again with what it asked for until the plan is ready. [`key`] gives steps their cache keys,
+//! [`print`] shows a plan. No files, network, clock or environment.
 
+mod config;
+mod expand;
+mod files;
+mod history;
 pub mod key;
+mod mounts;
+mod path;
 pub mod plan;
+mod ports;
 pub mod print;
+mod reach;
 pub mod request;
+mod run;
+mod scope;
+mod stages;
+mod steps;
 
-use kuz_dockerfile::Span;
+use std::collections::{BTreeMap, BTreeSet};
+
+use kuz_dockerfile::ast::{Dockerfile, Instruction, Kind};
+use kuz_dockerfile::{Diagnostic, Severity, Span, suggest};
 use kuz_image::Platform;
 
 pub use key::{CacheKey, cache_key};
 pub use plan::{KnownImage, KnownImages, Plan};
 pub use request::Request;
+
+use plan::StageId;
+use reach::Reached;
+use scope::Globals;
+use stages::{Cut, Stages};
+use steps::{Lowered, Shared};
 
 /// How far planning came.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,4 +59,118 @@ pub struct Need {
     pub platform: Platform,
     /// Where it is named first.
     pub span: Span,
+}
+
+/// Plans the request's target. `Err` holds every finding, warnings too, at least one of them an error.
+///
+/// Call it again with `images` filled up while it answers [`Planned::Needs`]: a base image's ONBUILD triggers can
+/// name further images.
+pub fn plan(file: &Dockerfile, request: &Request, images: &KnownImages) -> Result<Planned, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    match attempt(file, request, images, &mut diagnostics) {
+        Err(error) => {
+            diagnostics.push(error);
+            Err(diagnostics)
+        }
+        Ok(_) if has_error(&diagnostics) => Err(diagnostics),
+        Ok(Planned::Ready(mut plan)) => {
+            plan.warnings = diagnostics;
+            Ok(Planned::Ready(plan))
+        }
+        Ok(needs) => Ok(needs),
+    }
+}
+
+/// Plans; what is returned counts only if `diagnostics` holds no error.
+fn attempt(
+    file: &Dockerfile,
+    request: &Request,
+    images: &KnownImages,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Planned, Diagnostic> {
+    let escape = file.directives.escape_char();
+    let cut = Cut::new(file)?;
+    let target = request.target.clone().or_else(|| cut.last_name()).unwrap_or_else(|| "default".to_owned());
+    if let Ok(defaults) = Globals::new(&cut.arguments, request, &target, &BTreeMap::new(), escape) {
+        stages::check_defaults(&cut, &defaults, escape, diagnostics);
+    }
+    let globals = Globals::new(&cut.arguments, request, &target, &request.build_args, escape)?;
+    let stages = Stages::new(&cut, request, &globals, escape, diagnostics);
+    if has_error(diagnostics) {
+        return Ok(Planned::Needs(Vec::new()));
+    }
+    let target = stages.target()?;
+    let source_date_epoch = epoch(request, &globals)?;
+    let reached = reach::reach(&stages, target, images);
+    if !reached.errors.is_empty() || !reached.needs.is_empty() {
+        diagnostics.extend(reached.errors);
+        return Ok(Planned::Needs(reached.needs));
+    }
+    check_build_args(file, request, &reached, diagnostics);
+    let ids = reached.bases.keys().enumerate().map(|(place, number)| (*number, StageId(place))).collect();
+    let shared = Shared { request, globals: &globals, stages: &stages, images, ids, escape };
+    let mut plan = Plan { stages: lower(&shared, &reached, diagnostics), source_date_epoch, warnings: Vec::new() };
+    if let Some(stage) = plan.stages.last_mut()
+        && !request.labels.is_empty()
+    {
+        stage.config.config.labels.get_or_insert_default().extend(request.labels.clone());
+    }
+    Ok(Planned::Ready(plan))
+}
+
+/// Every reachable stage; those that stand on others find them finished.
+fn lower(shared: &Shared<'_>, reached: &Reached<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<plan::Stage> {
+    let mut lowered: BTreeMap<usize, Lowered> = BTreeMap::new();
+    for (number, found) in &reached.bases {
+        let Some(text) = shared.stages.list.get(*number) else { continue };
+        let below = match found {
+            stages::Found::Stage(below) => lowered.get(below),
+            _ => None,
+        };
+        let triggers = reached.triggers.get(number).map(Vec::as_slice).unwrap_or_default();
+        let stage = steps::lower(shared, text, found, triggers, below, diagnostics);
+        lowered.insert(*number, stage);
+    }
+    lowered.into_values().map(|lowered| lowered.stage).collect()
+}
+
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+/// `SOURCE_DATE_EPOCH`, from a build argument or a global ARG.
+fn epoch(request: &Request, globals: &Globals) -> Result<Option<i64>, Diagnostic> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = request.build_args.get(NAME).map(String::as_str).or_else(|| globals.env.get(NAME));
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
+    seconds.map(Some).ok_or_else(|| {
+        Diagnostic::error("InvalidSourceDateEpoch", Span::default(), format!("invalid {NAME}: {text}"))
+            .hint("want the seconds since 1970")
+    })
+}
+
+/// Warns of build arguments that no ARG declares, wherever in the file, and no trigger of a base image.
+fn check_build_args(file: &Dockerfile, request: &Request, reached: &Reached<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let triggers = reached.triggers.values().flatten().map(|trigger| &*trigger.instruction);
+    let declared: BTreeSet<&str> = file.instructions.iter().chain(triggers).flat_map(declarations).collect();
+    for name in request.build_args.keys() {
+        if declared.contains(name.as_str()) || scope::is_predefined(name) {
+            continue;
+        }
+        let message = format!("build argument `{name}` is not used: no ARG declares it");
+        let warning = Diagnostic::warning("UnusedBuildArg", Span::default(), message);
+        diagnostics.push(match suggest::nearest(name, declared.iter().copied()) {
+            Some(near) => warning.hint(format!("did you mean {near}?")),
+            None => warning.hint(format!("declare it in the stage that needs it: ARG {name}")),
+        });
+    }
+}
+
+fn declarations(instruction: &Instruction) -> Vec<&str> {
+    match &instruction.kind {
+        Kind::Arg(items) => items.iter().map(|item| item.name.value.as_str()).collect(),
+        Kind::OnBuild(on_build) => declarations(&on_build.instruction),
+        _ => Vec::new(),
+    }
 }

@@ -4,17 +4,33 @@
 //! value or a cache's place are the executor's.
 
 use kuz_dockerfile::ast::{self, Word};
-use kuz_dockerfile::{Diagnostic, Span};
+use kuz_dockerfile::{Diagnostic, Span, suggest};
 
 use crate::path;
 use crate::plan::{ImageSource, Mount, Sharing, Source};
 use crate::steps::Lowering;
-use crate::suggest;
 
 /// Every option that some type of mount takes.
 const OPTIONS: [&str; 19] = [
-    "type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid", "gid", "src",
-    "dst", "destination", "ro", "rw", "readwrite", "env",
+    "type",
+    "from",
+    "source",
+    "target",
+    "readonly",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "src",
+    "dst",
+    "destination",
+    "ro",
+    "rw",
+    "readwrite",
+    "env",
 ];
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARING: [&str; 3] = ["shared", "private", "locked"];
@@ -54,7 +70,9 @@ impl Lowering<'_> {
                 Some(value) => Some(self.word(&Word::new(value.clone(), mount.span))?),
                 None => None,
             };
-            options.set(key, value.as_deref()).map_err(|message| with_suggestion(error(message), key, value.as_deref()))?;
+            options
+                .set(key, value.as_deref())
+                .map_err(|message| with_suggestion(error(message), key, value.as_deref()))?;
         }
         options.check().map_err(error)?;
         self.typed(options, mount.span)

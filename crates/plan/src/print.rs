@@ -37,7 +37,7 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
         write_stage(out, stage)?;
     }
     for warning in &plan.warnings {
-        writeln!(out, "warning {}: {}", warning.rule, warning.message.escape_debug())?;
+        writeln!(out, "warning {}: {}", warning.rule, plain(&warning.message))?;
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ fn write_stage(out: &mut String, stage: &Stage) -> fmt::Result {
         Base::Image(image) => writeln!(out, "{}", source_image(image))?,
     }
     for step in &stage.steps {
-        writeln!(out, "  {}", step.created_by.escape_debug())?;
+        writeln!(out, "  {}", plain(&step.created_by))?;
         match &step.op {
             Op::Run(run) => write_run(out, run)?,
             Op::Copy(copy) => write_copy(out, "copy", copy)?,
@@ -69,10 +69,10 @@ fn write_stage(out: &mut String, stage: &Stage) -> fmt::Result {
 fn write_run(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(out, "    run {:?}", run.argv)?;
     for (name, value) in &run.env {
-        writeln!(out, "      env {}={value:?}", name.escape_debug())?;
+        writeln!(out, "      env {}={value:?}", plain(name))?;
     }
     for (name, _) in &run.proxies {
-        writeln!(out, "      proxy {}", name.escape_debug())?;
+        writeln!(out, "      proxy {}", plain(name))?;
     }
     writeln!(out, "      cwd {:?} user {:?}", run.cwd, run.user)?;
     if run.network == Network::None {
@@ -157,6 +157,18 @@ fn write_copy(out: &mut String, verb: &str, copy: &Copy) -> fmt::Result {
     Ok(())
 }
 
+/// The text with its control characters escaped and all else as it is.
+fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+        plain
+    })
+}
+
 fn source(source: &Source) -> String {
     match source {
         Source::Context => "context".to_owned(),
@@ -174,7 +186,7 @@ fn source_image(image: &ImageSource) -> String {
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     let Ok(Value::Object(fields)) = serde_json::to_value(config) else { return Ok(()) };
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-        writeln!(out, "  = {} {value}", name.escape_debug())?;
+        writeln!(out, "  = {} {value}", plain(name))?;
     }
     Ok(())
 }

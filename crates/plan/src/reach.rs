@@ -70,8 +70,8 @@ impl<'w, 'a> Walk<'w, 'a> {
                 self.stages.list.get(*number).map(stage_triggers).unwrap_or_default()
             }
             Found::Image(reference) => match self.image(reference, platform, stage.image_span) {
-                Some(known) => self.image_triggers(reference, known, stage.image_span),
-                None => Vec::new(),
+                Some(known) if !stage.replaced => self.image_triggers(reference, known, stage.image_span),
+                _ => Vec::new(),
             },
             Found::Scratch | Found::Directory(_) => Vec::new(),
         };
@@ -165,19 +165,14 @@ pub(crate) fn froms(instruction: &Instruction) -> Vec<(String, Span)> {
     }
 }
 
-/// Sources are names, never expanded: a stage of that FROM is the way to choose one by a variable.
+/// The source of a COPY is a name, never expanded: a stage of that FROM is the way to choose one by a variable. (Of a
+/// mount the parser has judged so already.)
 fn check_from(instruction: &Instruction, name: &str, span: Span) -> Result<(), Diagnostic> {
-    let (rule, message) = match &instruction.kind {
-        Kind::Run(_) if name.find('$').is_some_and(|place| place + 1 != name.len()) => {
-            ("InvalidMount", "'from' doesn't support variable expansion, define alias stage instead".to_owned())
-        }
-        Kind::Copy(_) | Kind::Add(_) if expand::changes(name) => (
-            "VariableInCopyFrom",
-            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global \
-             scope as a workaround"
-                .to_owned(),
-        ),
-        _ => return Ok(()),
-    };
-    Err(Diagnostic::error(rule, span, message).hint(format!("ARG above the first FROM, then: FROM {name} AS source")))
+    if !matches!(instruction.kind, Kind::Copy(_) | Kind::Add(_)) || !expand::changes(name) {
+        return Ok(());
+    }
+    let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from global \
+                   scope as a workaround";
+    let hint = format!("declare the ARG above the first FROM, then: FROM {name} AS source");
+    Err(Diagnostic::error("VariableNotExpanded", span, message).hint(hint))
 }

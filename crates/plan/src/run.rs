@@ -77,7 +77,7 @@ fn insecure(word: Option<&Word>) -> Result<bool, Diagnostic> {
 }
 
 fn one_of(rule: &'static str, span: Span, what: &str, got: &str, want: &str) -> Diagnostic {
-    Diagnostic::error(rule, span, format!("unsupported {what} \"{got}\"")).hint(format!("want {want}"))
+    Diagnostic::error(rule, span, format!("invalid {what} \"{got}\"")).hint(format!("want {want}"))
 }
 
 /// Whether a command line is nothing but `<<NAME`.

@@ -6,14 +6,13 @@
 //! A name means, in this order: a `--build-context` of that name, the last earlier stage of that name, an image.
 
 use kuz_dockerfile::ast::{Dockerfile, From, Instruction, Kind};
-use kuz_dockerfile::{Diagnostic, Span};
+use kuz_dockerfile::{Diagnostic, Span, suggest};
 use kuz_image::Platform;
 use kuz_image::reference::Reference;
 
 use crate::expand;
 use crate::request::Request;
 use crate::scope::Globals;
-use crate::suggest;
 
 /// The base without a file system.
 const SCRATCH: &str = "scratch";
@@ -40,8 +39,12 @@ impl<'a> Cut<'a> {
                 }
                 (Kind::Arg(_), None) => cut.arguments.push(instruction),
                 (_, None) => {
-                    return Err(Diagnostic::error("NoBuildStage", instruction.span, "no build stage in current context")
-                        .hint("only ARG may stand before the first FROM"));
+                    return Err(Diagnostic::error(
+                        "NoBuildStage",
+                        instruction.span,
+                        "no build stage in current context",
+                    )
+                    .hint("only ARG may stand before the first FROM"));
                 }
                 (_, Some(begin)) => {
                     if let Some(stage) = cut.stages.last_mut() {
@@ -78,8 +81,10 @@ pub(crate) struct StageText<'a> {
     pub(crate) image_span: Span,
     /// `--platform`, expanded.
     pub(crate) platform: Option<Platform>,
-    /// What is done; nothing where a `--build-context` of the stage's name takes its place.
+    /// What is done; nothing where the stage is replaced.
     pub(crate) body: &'a [Instruction],
+    /// A `--build-context` of the stage's name takes its place.
+    pub(crate) replaced: bool,
 }
 
 impl StageText<'_> {
@@ -129,8 +134,8 @@ impl<'a> Stages<'a> {
         }
         let mut stages = Self { list, request };
         for place in 0..stages.list.len() {
-            let replaced = stages.list[place].name.as_deref().is_some_and(|name| stages.context(name).is_some());
-            if replaced {
+            if stages.list[place].name.as_deref().is_some_and(|name| stages.context(name).is_some()) {
+                stages.list[place].replaced = true;
                 stages.list[place].body = &[];
             }
         }
@@ -324,12 +329,12 @@ fn stage_text<'a>(
         image_span: from.image.span,
         platform,
         body: &[],
+        replaced: false,
     })
 }
 
 fn undeclared(name: &str, span: Span, globals: &Globals) -> Diagnostic {
-    let warning =
-        Diagnostic::warning("UndefinedArgInFrom", span, format!("FROM argument `{name}` is not declared"));
+    let warning = Diagnostic::warning("UndefinedArgInFrom", span, format!("FROM argument `{name}` is not declared"));
     let known = globals.env.names().chain(globals.declared.iter().map(String::as_str));
     match suggest::nearest(name, known) {
         Some(near) => warning.hint(format!("did you mean {near}?")),

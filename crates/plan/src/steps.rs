@@ -7,16 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kuz_dockerfile::ast::{Instruction, Kind, Word};
-use kuz_dockerfile::{Diagnostic, Span};
+use kuz_dockerfile::{Diagnostic, Span, suggest};
 use kuz_image::{ImageConfig, Platform};
 
 use crate::expand;
 use crate::plan::{Base, ImageSource, KnownImages, Op, Source, Stage, StageId, Step};
+use crate::reach::Trigger;
 use crate::request::Request;
 use crate::scope::{Globals, Scope, split_pair};
 use crate::stages::{Found, StageText, Stages};
-use crate::suggest;
-use crate::reach::Trigger;
 
 /// Where programs are looked for if the base image doesn't say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -108,8 +107,7 @@ pub(crate) fn lower<'a>(
         lowering.instruction(instruction);
     }
     let Lowering { scope, config, steps, .. } = lowering;
-    let stage =
-        Stage { number: text.number, name: text.name.clone(), base, steps, config, platform, span: text.span };
+    let stage = Stage { number: text.number, name: text.name.clone(), base, steps, config, platform, span: text.span };
     Lowered { stage, scope }
 }
 
@@ -241,9 +239,7 @@ impl Lowering<'_> {
                 Some(id) => Source::Stage(*id),
                 None => Source::Image(ImageSource::scratch()),
             },
-            Found::Image(reference) => {
-                Source::Image(image(self.shared, &reference, &self.shared.request.platform).0)
-            }
+            Found::Image(reference) => Source::Image(image(self.shared, &reference, &self.shared.request.platform).0),
             Found::Directory(name) => Source::Named(name),
         })
     }
