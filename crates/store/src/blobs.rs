@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use kuz_image::digest::Algorithm;
@@ -93,7 +94,7 @@ pub(crate) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// A blob that is being written. Dropped without a commit, it leaves nothing behind.
+/// A blob that is being written, each write a call to the disk: give it large pieces. Dropped without a commit, it leaves nothing behind.
 #[derive(Debug)]
 pub struct BlobWriter {
     temp: Temp,
@@ -159,10 +160,15 @@ fn publish(mut temp: Temp, digest: &Digest, size: u64) -> Result<(), BlobError> 
         // Somebody was faster, or an old one is there. It stays if its fingerprint is right; else ours, which has
         // just been hashed, takes its place.
         let _lock = lock::acquire(&store.disk, lock::BLOBS, Mode::Alone, store.options.wait)?;
-        if let Some(stat) = store.disk.stat(&path)?
-            && store.fingerprint_agrees(digest, &stat)?
-        {
-            return Ok(());
+        if let Some(stat) = store.disk.stat(&path)? {
+            if store.fingerprint_agrees(digest, &stat)? {
+                return Ok(());
+            }
+            // A file is replaced in one step, so that nobody finds nothing; it may be a good one whose fingerprint is
+            // just being written.
+            if stat.kind == FileType::Directory {
+                store.set_aside(digest)?;
+            }
         }
         temp.replace(&path)?;
     }
@@ -297,7 +303,7 @@ impl Store {
         match self.disk.open_read(&path) {
             Ok(entry) => Ok(entry),
             Err(error) => match self.disk.stat(&path)? {
-                Some(stat) if stat.kind != rustix::fs::FileType::RegularFile => {
+                Some(stat) if stat.kind != FileType::RegularFile => {
                     self.quarantine(digest, stat.ino)?;
                     Ok(None)
                 }
@@ -338,10 +344,15 @@ impl Store {
         let path = blob_path(digest);
         let _lock = lock::acquire(&self.disk, lock::BLOBS, Mode::Alone, self.options.wait)?;
         if self.disk.stat(&path)?.is_some_and(|stat| stat.ino == ino) {
-            self.forget(BLOB, &digest.to_string())?;
-            let name = format!("quarantine/{}-{}", digest.hex(), random_hex::<4>()?);
-            self.disk.rename_over(&path, &name)?;
+            self.set_aside(digest)?;
         }
         Ok(())
+    }
+
+    /// Moves what lies under a digest's name to the quarantine; the caller holds the blobs' lock.
+    fn set_aside(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.forget(BLOB, &digest.to_string())?;
+        let name = format!("quarantine/{}-{}", digest.hex(), random_hex::<4>()?);
+        Ok(self.disk.rename_over(&blob_path(digest), &name)?)
     }
 }

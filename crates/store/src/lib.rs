@@ -13,7 +13,7 @@
 //! └── lock/             kernel locks                                           lock.rs
 //! ```
 //! The order of writing is everywhere the same: temporary file, write, verify, rename, and only then a reference; so a
-//! process may be killed at any call. All of it goes through one seam ([`disk`](mod@disk)) where tests put faults in.
+//! process may be killed at any call. All of it goes through one seam (`disk.rs`) where tests put faults in.
 //! Clock and boot id come in as values. Nothing here knows registries, sandboxes or Dockerfiles.
 
 mod blobs;

@@ -189,7 +189,15 @@ impl Store {
         }
         self.write_new("oci-layout", OCI_LAYOUT.as_bytes())?;
         self.write_new("index.json", &crate::images::encode_index(crate::images::empty_index()))?;
-        self.write_new("version", format!("{VERSION_WORDS}{VERSION}\n").as_bytes())
+        if self.disk.stat("version")?.is_none() {
+            let mut version = self.temp_with(format!("{VERSION_WORDS}{VERSION}\n").as_bytes())?;
+            // A power cut must not leave a version file over others that are empty.
+            if self.options.durable {
+                self.disk.sync_all()?;
+            }
+            version.publish("version")?;
+        }
+        Ok(())
     }
 
     fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {

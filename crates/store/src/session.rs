@@ -20,6 +20,8 @@ use crate::disk::{Disk, DiskError};
 use crate::error::StoreError;
 use crate::lock::{self, Mode};
 
+/// Bytes of a session's name.
+const ID: usize = 8;
 /// How often a session's name may be snatched by a sweeper before it is locked.
 const ATTEMPTS: usize = 8;
 
@@ -104,7 +106,7 @@ impl Store {
             return Ok(Arc::clone(session));
         }
         for _ in 0..ATTEMPTS {
-            let id = random_hex::<8>()?;
+            let id = random_hex::<ID>()?;
             let path = format!("tmp/{id}.alive");
             let alive = self.disk.create(&path, 0o600)?;
             // Between creation and lock a sweeper may have taken it for a dead one's.
@@ -149,8 +151,11 @@ impl Store {
             if name.strip_suffix(".trash").is_some() {
                 trash = true;
             } else {
-                let session = name.split('.').next().unwrap_or(&name).to_owned();
-                sessions.entry(session).or_default().push(name);
+                // What no session made is not ours to delete.
+                let session = name.split('.').next().filter(|session| is_session(session)).map(str::to_owned);
+                if let Some(session) = session {
+                    sessions.entry(session).or_default().push(name);
+                }
             }
         }
         for (session, names) in sessions {
@@ -191,6 +196,10 @@ impl Store {
         }
         self.trash_entry(ids, tree)
     }
+}
+
+fn is_session(name: &str) -> bool {
+    name.len() == 2 * ID && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// The id map and the name in `<session>.<ids>.<tree>.tree`.

@@ -60,6 +60,35 @@ fn opening_makes_a_private_layout_and_refuses_what_is_none() {
 }
 
 #[test]
+fn owners_are_who_they_should_be() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let place = place();
+    if fs::metadata(place.path()).unwrap().uid() != 0 {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    let path = place.path().join("store");
+    let store = open(&path);
+    store.trees(IDS, Some((100_000, 100_001))).unwrap();
+    let ids = fs::read_dir(path.join("trees")).unwrap().next().unwrap().unwrap().metadata().unwrap();
+    assert_eq!((ids.uid(), ids.gid(), ids.mode() & 0o7777), (100_000, 100_001, 0o700));
+    chown(&path, Some(1000), None).unwrap();
+    assert!(matches!(Store::open(&path, options()), Err(OpenError::NotOurs { owner: 1000, user: 0, .. })));
+}
+
+#[test]
+fn what_others_put_into_tmp_is_left_alone() {
+    let place = place();
+    drop(open(place.path()));
+    fs::write(place.path().join("tmp/note"), "").unwrap();
+    fs::create_dir(place.path().join("tmp/dir")).unwrap();
+    fs::write(place.path().join("tmp/0123456789abcdef.3.tmp"), "of a killed process").unwrap();
+    fs::write(place.path().join("tmp/0123456789abcdef.alive"), "").unwrap();
+    drop(open(place.path()).lease().unwrap());
+    assert_eq!(files(&place.path().join("tmp")), [place.path().join("tmp/note")]);
+}
+
+#[test]
 fn a_no_op_looks_at_a_handful_of_files() {
     let place = place();
     let store = open(place.path());
@@ -142,19 +171,16 @@ fn a_damaged_blob_is_put_aside_and_can_come_again() {
         assert_eq!(store.put_blob(b"content").unwrap(), digest, "{name}");
         assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), b"content", "{name}");
         assert_eq!(fs::read_dir(place.path().join("quarantine")).unwrap().count(), 1, "{name}");
-    }
-}
 
-#[test]
-fn a_writer_mends_a_blob_that_was_damaged() {
-    let place = place();
-    let store = open(place.path());
-    let digest = store.put_blob(b"content").unwrap();
-    damage(&blob_file(place.path(), &digest));
-    let mut writer = store.blob_writer().unwrap();
-    writer.write_all(b"content").unwrap();
-    writer.commit(Some(&digest)).unwrap();
-    assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), b"content");
+        // The same for somebody who does not look first.
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "content").unwrap();
+        harm(&file);
+        let mut writer = store.blob_writer().unwrap();
+        writer.write_all(b"content").unwrap();
+        writer.commit(Some(&digest)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), b"content", "{name}");
+    }
 }
 
 #[test]
