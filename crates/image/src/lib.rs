@@ -1,6 +1,6 @@
 //! Container images as values: bytes in, bytes out, no files, no network, no clock.
 //!
-//! [`digest`] addresses content · [`reference`] and [`platform`] name images · [`manifest`] and [`config`] are the
+//! [`digest`] addresses content · [`mod@reference`] and [`platform`] name images · [`manifest`] and [`config`] are the
 //! documents, [`image`] both together, [`validate`] whether they agree · [`tar`] and [`compress`] are the formats that
 //! layers come in, [`scan`] reads and writes one, [`index`] is what it does to a file system · [`layout`] and
 //! [`archive`] are the forms in which images are handed on · [`limits`] bounds what others control.
