@@ -140,7 +140,7 @@ fn is_git(source: &str) -> bool {
         return true;
     }
     let path = source.split(['#', '?']).next().unwrap_or(source);
-    is_url(source) && path.ends_with(".git")
+    is_url(source) && path.strip_suffix(".git").is_some()
 }
 
 fn check_checksum(checksum: &str, sources: &[PlanWord], span: Span) -> Result<(), Diagnostic> {

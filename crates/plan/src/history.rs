@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use kuz_image::Healthcheck;
 
 /// `RUN |2 A=1 B=2 /bin/sh -c command # buildkit`
-pub(crate) fn run(args: &[String], argv: &[String]) -> String {
+pub(crate) fn run(variables: &[String], argv: &[String]) -> String {
     let mut line = String::from("RUN ");
-    if !args.is_empty() {
-        let _ = write!(line, "|{} {} ", args.len(), args.join(" "));
+    if !variables.is_empty() {
+        let _ = write!(line, "|{} {} ", variables.len(), variables.join(" "));
     }
     line.push_str(&argv.join(" "));
     line.push_str(" # buildkit");

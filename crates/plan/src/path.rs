@@ -8,7 +8,7 @@ pub(crate) fn join(parent: &str, path: &str) -> String {
     clean(&whole)
 }
 
-/// As [`join`], but the slash at the end stays where `path` asks for a directory (`a/`, `.`, `a/.`, ``).
+/// As [`join`], but the slash at the end stays where `path` asks for a directory (`a/`, `.`, `a/.`, or nothing).
 pub(crate) fn join_dest(parent: &str, path: &str) -> String {
     let directory = path.is_empty() || path.ends_with('/') || matches!(path.rsplit('/').next(), Some("." | ".."));
     let mut joined = join(parent, path);

@@ -1,6 +1,8 @@
 //! Build cases of other builders' test suites, as far as a plan decides them: does it plan, what is the final
 //! configuration, how many layers, which history lines. Skipped where the corpus is not at hand.
 
+#![allow(clippy::panic, clippy::print_stderr, reason = "a test says by panicking what failed, and why it is skipped")]
+
 mod support;
 
 use std::collections::BTreeMap;

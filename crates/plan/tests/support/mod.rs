@@ -1,6 +1,7 @@
 //! What the tests of planning share: a request, a few known images, and a plan from a text.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::panic, reason = "a test says by panicking what failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
