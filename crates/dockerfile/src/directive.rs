@@ -24,7 +24,7 @@ pub(crate) fn read(source: &str, sink: &mut Vec<Diagnostic>) -> Top {
             "syntax" => set(&mut top.directives.syntax, &key, value, sink),
             "check" => set(&mut top.directives.check, &key, value, sink),
             _ if after_shebang => {}
-            _ => set_escape(&mut top.directives, value, sink),
+            _ => set_escape(&mut top.directives, &value, sink),
         }
         top.end += raw.len();
     }
@@ -57,7 +57,7 @@ fn set(slot: &mut Option<Word>, key: &str, value: Word, sink: &mut Vec<Diagnosti
     }
 }
 
-fn set_escape(directives: &mut Directives, value: Word, sink: &mut Vec<Diagnostic>) {
+fn set_escape(directives: &mut Directives, value: &Word, sink: &mut Vec<Diagnostic>) {
     let character = match value.value.as_str() {
         "\\" => '\\',
         "`" => '`',

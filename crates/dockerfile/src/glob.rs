@@ -74,6 +74,11 @@ impl Class {
         }
     }
 
+    /// A range that ends before it begins: it matches nothing, and some take it for a mistake.
+    pub(crate) fn has_backward_range(&self) -> bool {
+        self.ranges.iter().any(|(low, high)| low > high)
+    }
+
     /// Is the first character of `name` in the set? Gives its length if so.
     pub(crate) fn take(&self, name: &[u8]) -> Option<usize> {
         let (character, length) = decode(name)?;
@@ -246,7 +251,9 @@ mod tests {
 
     #[test]
     fn wildcards() {
-        for (pattern, expected) in [("a", false), ("a*", true), ("a\\*", false), ("a?", true), ("[a]", true), ("\\", false)] {
+        for (pattern, expected) in
+            [("a", false), ("a*", true), ("a\\*", false), ("a?", true), ("[a]", true), ("\\", false)]
+        {
             assert_eq!(has_wildcards(pattern.as_bytes()), expected, "{pattern}");
         }
     }

@@ -42,11 +42,12 @@ pub fn of_word(word: &str) -> Result<Option<Start>, ExpandError> {
     let lexer = Lexer::new(ESCAPE).keep_unset();
     let bare = lexer.process(rest, &nothing)?.words;
     let [name] = bare.as_slice() else { return Ok(None) };
-    let quoted = lexer.keep_quotes().process(rest, &nothing)?.words;
-    let quotes = |words: &[String]| words.iter().flat_map(|word| word.chars()).filter(|c| matches!(c, '\'' | '"')).count();
+    let as_written = lexer.keep_quotes().process(rest, &nothing)?.words;
+    let quotes =
+        |words: &[String]| words.iter().flat_map(|word| word.chars()).filter(|c| matches!(c, '\'' | '"')).count();
     Ok(Some(Start {
         name: name.clone(),
-        expand: quotes(&bare) == quotes(&quoted),
+        expand: quotes(&bare) == quotes(&as_written),
         strip_tabs,
         fd: word[..digits].parse().unwrap_or(0),
         place: 0..word.len(),
@@ -76,7 +77,8 @@ pub fn strip_tabs(body: &str) -> String {
 
 /// Reads the body of each of `line`'s heredocs and moves `reader` past it.
 pub(crate) fn read(line: &Line, reader: &mut Reader<'_>) -> Result<Vec<Heredoc>, Diagnostic> {
-    let starts = of_line(&line.text).map_err(|error| Diagnostic::error("InvalidHeredoc", line.span, error.to_string()))?;
+    let starts =
+        of_line(&line.text).map_err(|error| Diagnostic::error("InvalidHeredoc", line.span, error.to_string()))?;
     starts.into_iter().map(|start| read_body(line, start, reader)).collect()
 }
 
@@ -132,9 +134,9 @@ mod tests {
 
     #[test]
     fn places_in_a_line() {
-        let line = "RUN a <<X 4<<- 'Y' \"<<Z\" $((1<<2)) | b";
+        let line = "RUN a <<X 4<<-'Y' \"<<Z\" $((1<<2)) | b";
         let places: Vec<_> = of_line(line).unwrap().into_iter().map(|start| &line[start.place]).collect();
-        assert_eq!(places, ["<<X", "4<<- 'Y'"]);
+        assert_eq!(places, ["<<X", "4<<-'Y'"]);
         assert_eq!(of_line("RUN it's <<X").unwrap(), []);
     }
 }

@@ -264,7 +264,7 @@ impl Pattern {
         }
     }
 
-    /// The places in the path that the pattern's tokens can end at; `None` if it can't match for its first token.
+    /// The places in the path that the pattern's tokens can end at; `None` where it gets nowhere.
     fn search(&self, path: &[u8]) -> Option<Vec<bool>> {
         if let Some(Token::Literal(first)) = self.tokens.first()
             && !path.starts_with(first)
@@ -280,6 +280,9 @@ impl Pattern {
         reached[0] = true;
         for token in &self.tokens {
             reached = token.step(path, &reached);
+            if !reached.contains(&true) {
+                return None;
+            }
         }
         Some(reached)
     }
@@ -372,6 +375,9 @@ fn compile(pattern: &[u8]) -> Result<(Vec<Token>, Shape), BadPattern> {
             b'[' => {
                 let class;
                 (class, rest) = Class::read(rest)?;
+                if class.has_backward_range() {
+                    return Err(BadPattern);
+                }
                 Token::Class(class)
             }
             b'\\' => {

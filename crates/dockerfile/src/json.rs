@@ -65,7 +65,8 @@ pub(crate) fn string_member(text: &str, name: &str) -> Option<Item> {
             cursor.expect(b':')?;
             cursor.blanks();
             let start = cursor.at;
-            let value = if cursor.peek() == Some(b'"') { Some(cursor.string()?) } else { cursor.value().map(|()| None)? };
+            let value =
+                if cursor.peek() == Some(b'"') { Some(cursor.string()?) } else { cursor.value().map(|()| None)? };
             if key == name {
                 found = value.map(|value| (value, start..cursor.at));
             }

@@ -245,13 +245,11 @@ impl<'t> Machine<'t> {
         let name = self.name();
         match self.next() {
             Some('}') => Ok(self.value(name).unwrap_or_else(|| self.unset(start))),
-            Some(':') => {
-                match self.next() {
-                    Some(sign @ ('+' | '-' | '?')) => self.default_or_alternative(start, name, sign, true),
-                    Some(other) => Err(ExpandError::UnsupportedModifier(format!(":{other}"))),
-                    None => Err(ExpandError::MissingBrace),
-                }
-            }
+            Some(':') => match self.next() {
+                Some(sign @ ('+' | '-' | '?')) => self.default_or_alternative(start, name, sign, true),
+                Some(other) => Err(ExpandError::UnsupportedModifier(format!(":{other}"))),
+                None => Err(ExpandError::MissingBrace),
+            },
             Some(sign @ ('+' | '-' | '?')) => self.default_or_alternative(start, name, sign, false),
             Some(sign @ ('#' | '%')) => self.trimmed(start, name, sign),
             Some('/') => self.replaced(start, name),
@@ -286,10 +284,9 @@ impl<'t> Machine<'t> {
         let was_set = value.is_some();
         let counts = value.filter(|value| !(empty_is_unset && value.is_empty()));
         match (sign, counts) {
-            ('+', Some(_)) => Ok(word),
+            ('+', Some(_)) | ('-', None) => Ok(word),
             ('+', None) => Ok(String::new()),
             (_, Some(value)) => Ok(value),
-            ('-', None) => Ok(word),
             (_, None) => {
                 let state = if was_set { "is not allowed to be empty" } else { "is not allowed to be unset" };
                 let message = if word.is_empty() { state.to_owned() } else { word };
@@ -305,7 +302,11 @@ impl<'t> Machine<'t> {
             None => (false, word.as_str()),
         };
         let Some(value) = self.value(name) else { return Ok(self.unset(start)) };
-        if sign == '#' { pattern::trim_start(pattern, &value, greedy) } else { pattern::trim_end(pattern, &value, greedy) }
+        if sign == '#' {
+            pattern::trim_start(pattern, &value, greedy)
+        } else {
+            pattern::trim_end(pattern, &value, greedy)
+        }
     }
 
     fn replaced(&mut self, start: usize, name: &str) -> Result<String, ExpandError> {
@@ -324,7 +325,7 @@ impl<'t> Machine<'t> {
         let rest = &self.text[self.at..];
         let length = match rest.chars().next() {
             // Digits of any script, as BuildKit has it; a name may go on with them.
-            Some(first) if first.is_numeric() && !first.is_alphabetic() => prefix(rest, |c| c.is_numeric()),
+            Some(first) if first.is_numeric() && !first.is_alphabetic() => prefix(rest, char::is_numeric),
             Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => 1,
             _ => prefix(rest, |c| c.is_alphanumeric() || c == '_'),
         };

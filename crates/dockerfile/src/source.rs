@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::span::{Span, Spanned};
 
 /// A larger file is not written by hand; it bounds what a hostile one can cost.
-pub const MAX_SOURCE: usize = 16 << 20;
+pub const MAX_SOURCE: usize = 4 << 20;
 /// So many places that are no text are reported; then it's no text file.
 const MAX_ENCODING_REPORTS: usize = 20;
 
@@ -37,7 +37,11 @@ pub(crate) fn decode(bytes: &[u8], sink: &mut Vec<Diagnostic>) -> String {
         for (at, length, what) in nuls.chain(broken) {
             reports += 1;
             if reports <= MAX_ENCODING_REPORTS {
-                sink.push(Diagnostic::error("InvalidEncoding", Span::new(at, at + length), format!("{what} in the file")));
+                sink.push(Diagnostic::error(
+                    "InvalidEncoding",
+                    Span::new(at, at + length),
+                    format!("{what} in the file"),
+                ));
             }
         }
         if !chunk.invalid().is_empty() {

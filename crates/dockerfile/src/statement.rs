@@ -73,6 +73,11 @@ pub const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// More instructions (good and bad) are not read: no image has so many steps.
+const MAX_STATEMENTS: usize = 1 << 16;
+/// More comment lines above an instruction are a text of its own.
+const MAX_COMMENTS: usize = 1000;
+
 /// ONBUILD in ONBUILD is refused later; until then it may not exhaust the stack.
 const MAX_ONBUILD_DEPTH: usize = 4;
 
@@ -100,12 +105,19 @@ pub fn read(source: &str, from: usize, escape: char, sink: &mut Vec<Diagnostic>)
     while let Some(item) = reader.next() {
         match item {
             Item::Comment(comment) if comment.span.start < from => {}
-            Item::Comment(comment) if comment.value.is_empty() => comments.clear(),
+            Item::Comment(comment) if comment.value.is_empty() || comments.len() == MAX_COMMENTS => comments.clear(),
             Item::Comment(comment) => comments.push(comment),
+            Item::Line(line) if statements.len() + sink.len() >= MAX_STATEMENTS => {
+                let message = format!("more than {MAX_STATEMENTS} instructions");
+                sink.push(Diagnostic::error("SourceTooLarge", line.span, message));
+                break;
+            }
             Item::Line(line) => {
                 let found = of_line(&line, escape).and_then(|statement| with_bodies(statement, &line, &mut reader));
                 match found {
-                    Ok(statement) => statements.push(Statement { comments: std::mem::take(&mut comments), ..statement }),
+                    Ok(statement) => {
+                        statements.push(Statement { comments: std::mem::take(&mut comments), ..statement });
+                    }
                     Err(diagnostic) => {
                         comments.clear();
                         sink.push(diagnostic);
@@ -177,13 +189,10 @@ fn arguments(keyword: &Word, rest: Part<'_>, span: Span, escape: char, depth: us
         "HEALTHCHECK" => {
             let (kind, command) = split::first_and_rest(rest);
             let command = command.trim();
-            let args =
-                if command.is_empty() { Args::None } else { json_or(command, |rest| Args::Text(rest.word()))? };
+            let args = if command.is_empty() { Args::None } else { json_or(command, |rest| Args::Text(rest.word()))? };
             Args::Typed(kind.word(), Box::new(args))
         }
-        "ONBUILD" if depth < MAX_ONBUILD_DEPTH => {
-            Args::Statement(Box::new(of_part(rest, span, escape, depth + 1)?))
-        }
+        "ONBUILD" if depth < MAX_ONBUILD_DEPTH => Args::Statement(Box::new(of_part(rest, span, escape, depth + 1)?)),
         _ => Args::None,
     })
 }
@@ -213,15 +222,15 @@ fn pairs(name: &str, rest: Part<'_>, escape: char) -> Result<Args, Diagnostic> {
         }
         return Ok(Args::Pairs(vec![Pair { key: key.word(), value: value.word(), legacy: true }]));
     }
-    words.into_iter().map(pair).collect::<Result<_, _>>().map(Args::Pairs)
+    words.iter().map(pair).collect::<Result<_, _>>().map(Args::Pairs)
 }
 
-fn pair(word: Word) -> Result<Pair, Diagnostic> {
+fn pair(word: &Word) -> Result<Pair, Diagnostic> {
     let Some((key, value)) = word.value.split_once('=') else {
         let message = format!("Syntax error - can't find = in {:?}. Must be of the form: name=value", word.value);
         return Err(Diagnostic::error("KeyValueSyntax", word.span, message).hint("quote a value that holds blanks"));
     };
-    let (key, value) = halves(&word, key, value);
+    let (key, value) = halves(word, key, value);
     Ok(Pair { key, value, legacy: false })
 }
 

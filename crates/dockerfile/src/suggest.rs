@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("run", "rum", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+        for (a, b, expected) in
+            [("", "", 0), ("a", "", 1), ("run", "rum", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
         }
     }

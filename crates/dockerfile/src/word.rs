@@ -12,8 +12,8 @@ use crate::lexer::Machine;
 
 /// No word grows larger, whatever its variables hold: variables can double each other.
 pub const MAX_WORD: usize = 1 << 20;
-/// Bodies of heredocs may be as large as a source may be.
-pub const MAX_BODY: usize = crate::source::MAX_SOURCE;
+/// Bodies of heredocs may be as large as a source may be, and grow by what their variables hold.
+pub const MAX_BODY: usize = 4 * crate::source::MAX_SOURCE;
 /// `${a:-${b:-…}}` no deeper than this: each level is a level of the stack.
 pub const MAX_NESTING: usize = 64;
 
@@ -116,6 +116,7 @@ pub enum ExpandError {
 
 /// How words are read. [`expand`] and its relatives are the usual ways.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent choice")]
 pub struct Lexer {
     pub(crate) escape: char,
     pub(crate) keep_quotes: bool,
@@ -256,7 +257,11 @@ mod tests {
             ("${E:?}", "E: is not allowed to be empty"),
             ("${N:?no $A}", "N: no 1"),
         ] {
-            assert_eq!(expand(word, &env(), '\\').map_err(|error| error.to_string()), Err(message.to_owned()), "{word}");
+            assert_eq!(
+                expand(word, &env(), '\\').map_err(|error| error.to_string()),
+                Err(message.to_owned()),
+                "{word}"
+            );
         }
     }
 

@@ -44,8 +44,8 @@ pub fn parse(text: &str) -> Result<i64, DurationError> {
         if unit.is_empty() {
             return Err(DurationError::MissingUnit(text.to_owned()));
         }
-        let unit = unit_of(unit)
-            .ok_or_else(|| DurationError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() })?;
+        let unit =
+            unit_of(unit).ok_or_else(|| DurationError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() })?;
         let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
         total += i128::from(whole) * i128::from(unit) + part_of(fraction, unit);
         rest = after;

@@ -30,7 +30,7 @@ pub(super) fn read(statement: &Statement, scene: &mut Scene<'_>) -> Option<Healt
             }
             Some(Healthcheck::None)
         }
-        "CMD" => check(statement, args, scene),
+        "CMD" => Some(check(statement, args, scene)),
         other => {
             scene.error("InvalidHealthcheck", kind.span, format!("Unknown type {other:?} in HEALTHCHECK (try CMD)"));
             None
@@ -38,7 +38,7 @@ pub(super) fn read(statement: &Statement, scene: &mut Scene<'_>) -> Option<Healt
     }
 }
 
-fn check(statement: &Statement, args: &Args, scene: &mut Scene<'_>) -> Option<Healthcheck> {
+fn check(statement: &Statement, args: &Args, scene: &mut Scene<'_>) -> Healthcheck {
     let flags = flags::read(statement, &FLAGS, scene);
     let command = command_of(args, statement.span);
     let empty = match &command {
@@ -48,14 +48,14 @@ fn check(statement: &Statement, args: &Args, scene: &mut Scene<'_>) -> Option<He
     if empty {
         scene.error("ArgumentCount", statement.span, "Missing command after HEALTHCHECK CMD");
     }
-    Some(Healthcheck::Check {
+    Healthcheck::Check {
         command,
         interval: interval(&flags, "interval", scene),
         timeout: interval(&flags, "timeout", scene),
         start_period: interval(&flags, "start-period", scene),
         start_interval: interval(&flags, "start-interval", scene),
         retries: retries(&flags, scene),
-    })
+    }
 }
 
 fn interval(flags: &Flags, name: &str, scene: &mut Scene<'_>) -> i64 {

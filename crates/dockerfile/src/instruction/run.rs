@@ -10,7 +10,7 @@ const RUN_FLAGS: [(&str, Takes); 4] =
     [("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text), ("device", Takes::List)];
 
 /// `RUN [flags] command`
-pub(super) fn run(statement: &Statement, scene: &mut Scene<'_>) -> Option<Run> {
+pub(super) fn run(statement: &Statement, scene: &mut Scene<'_>) -> Run {
     let flags = flags::read(statement, &RUN_FLAGS, scene);
     let mounts = flags.list("mount").iter().filter_map(|word| mount(word, scene)).collect();
     let network = flags.text("network");
@@ -27,14 +27,14 @@ pub(super) fn run(statement: &Statement, scene: &mut Scene<'_>) -> Option<Run> {
             scene.error("FlagValue", word.span, error.to_string());
         }
     }
-    Some(Run {
+    Run {
         command: command_of(&statement.args, statement.span),
         mounts,
         network,
         security,
         devices,
         heredocs: statement.heredocs.clone(),
-    })
+    }
 }
 
 /// Splits a `--mount`. Only what must not hold a variable is judged; the planner interprets the rest.
@@ -64,9 +64,9 @@ fn mount(word: &Word, scene: &mut Scene<'_>) -> Option<Mount> {
 }
 
 /// CMD and ENTRYPOINT.
-pub(super) fn command(statement: &Statement, scene: &mut Scene<'_>) -> Option<Command> {
+pub(super) fn command(statement: &Statement, scene: &mut Scene<'_>) -> Command {
     flags::read(statement, &[], scene);
-    Some(command_of(&statement.args, statement.span))
+    command_of(&statement.args, statement.span)
 }
 
 /// `SHELL ["program", "argument"]`

@@ -26,7 +26,10 @@ pub(super) fn all(file: &Dockerfile, findings: &mut Findings<'_>) {
                 findings.add("MaintainerDeprecated", instruction.span, message);
             }
             Kind::From(from) => stage_start(from, instruction, escape, findings),
-            Kind::Arg(items) => description(instruction, "ARG", &items.iter().map(|item| &item.name).collect::<Vec<_>>(), findings),
+            Kind::Arg(items) => {
+                let names: Vec<_> = items.iter().map(|item| &item.name).collect();
+                description(instruction, "ARG", &names, findings);
+            }
             _ => {}
         }
     }
@@ -51,7 +54,8 @@ fn casing(file: &Dockerfile, findings: &mut Findings<'_>) {
         .collect();
     let lower = keywords.iter().filter(|keyword| is_lower(&keyword.value)).count();
     let upper = keywords.iter().filter(|keyword| is_upper(&keyword.value)).count();
-    let (fits, name): (fn(&str) -> bool, _) = if lower > upper { (is_lower, "lowercase") } else { (is_upper, "uppercase") };
+    let (fits, name): (fn(&str) -> bool, _) =
+        if lower > upper { (is_lower, "lowercase") } else { (is_upper, "uppercase") };
     for keyword in keywords.into_iter().filter(|keyword| !fits(&keyword.value)) {
         let message = format!("Command '{}' should match the case of the command majority ({name})", keyword.value);
         findings.add("ConsistentInstructionCasing", keyword.span, message);

@@ -43,17 +43,29 @@ pub const RULES: &[Rule] = &[
     of("UndefinedArgInFrom", Scope::File, "FROM uses declared arguments"),
     of("WorkdirRelativePath", Scope::Stage, "the first WORKDIR is absolute, whatever the base image has"),
     of("UndefinedVar", Scope::Stage, "variables are set before they are used"),
-    of("MultipleInstructionsDisallowed", Scope::Stage, "one CMD, ENTRYPOINT and HEALTHCHECK a stage: only the last counts"),
+    of(
+        "MultipleInstructionsDisallowed",
+        Scope::Stage,
+        "one CMD, ENTRYPOINT and HEALTHCHECK a stage: only the last counts",
+    ),
     of("LegacyKeyValueFormat", Scope::Stage, "ENV and LABEL are written key=value"),
     of("InvalidBaseImagePlatform", Scope::Stage, "the base image is for the platform that is built"),
     of("RedundantTargetPlatform", Scope::File, "no `--platform=$TARGETPLATFORM`: it's what is taken anyway"),
     of("SecretsUsedInArgOrEnv", Scope::Stage, "no secrets in ARG and ENV, which stay in the image"),
     of("InvalidDefaultArgInFrom", Scope::File, "FROM names an image with the defaults of its arguments, too"),
-    of("FromPlatformFlagConstDisallowed", Scope::File, "no constant `--platform`, so that the file serves all platforms"),
+    of(
+        "FromPlatformFlagConstDisallowed",
+        Scope::File,
+        "no constant `--platform`, so that the file serves all platforms",
+    ),
     of("CopyIgnoredFile", Scope::Stage, "nothing is copied that the ignore file leaves out"),
     Rule {
         experimental: true,
-        ..of("InvalidDefinitionDescription", Scope::File, "a comment above ARG or FROM begins with the name it describes")
+        ..of(
+            "InvalidDefinitionDescription",
+            Scope::File,
+            "a comment above ARG or FROM begins with the name it describes",
+        )
     },
     of("ExposeProtoCasing", Scope::Stage, "protocols in EXPOSE are in lower case"),
     of("ExposeInvalidFormat", Scope::Stage, "EXPOSE names a port, no address and no port of the host"),

@@ -107,9 +107,8 @@ fn program(command: &Command, instruction: &Instruction, state: &State, findings
     let keyword = &instruction.keyword.value;
     json_like(command, keyword, findings);
     if matches!(command, Command::Shell(_)) && !state.has_shell {
-        let message = format!(
-            "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
-        );
+        let message =
+            format!("JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals");
         findings.add("JSONArgsRecommended", instruction.span, message);
     }
 }
@@ -128,7 +127,8 @@ fn json_like(command: &Command, keyword: &str, findings: &mut Findings<'_>) {
 
 fn legacy(pairs: &[Pair], keyword: &str, span: Span, findings: &mut Findings<'_>) {
     if pairs.iter().any(|pair| pair.legacy) {
-        let message = format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format");
+        let message =
+            format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format");
         findings.add("LegacyKeyValueFormat", span, message);
     }
 }
