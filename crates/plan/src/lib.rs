@@ -59,6 +59,8 @@ pub struct Need {
     pub platform: Platform,
     /// Where it is named first.
     pub span: Span,
+    /// An earlier stage that is spelled nearly like it: if there is no such image, that was meant perhaps.
+    pub near_stage: Option<String>,
 }
 
 /// Plans the request's target. `Err` holds every finding, warnings too, at least one of them an error.

@@ -69,10 +69,12 @@ impl<'w, 'a> Walk<'w, 'a> {
                 self.wanted.insert(*number);
                 self.stages.list.get(*number).map(stage_triggers).unwrap_or_default()
             }
-            Found::Image(reference) => match self.image(reference, platform, stage.image_span) {
-                Some(known) if !stage.replaced => self.image_triggers(reference, known, stage.image_span),
-                _ => Vec::new(),
-            },
+            Found::Image(reference) => {
+                match self.image(reference, platform, (&stage.image, stage.image_span, stage.number)) {
+                    Some(known) if !stage.replaced => self.image_triggers(reference, known, stage.image_span),
+                    _ => Vec::new(),
+                }
+            }
             Found::Scratch | Found::Directory(_) => Vec::new(),
         };
         for trigger in &triggers {
@@ -95,7 +97,7 @@ impl<'w, 'a> Walk<'w, 'a> {
                     self.wanted.insert(number);
                 }
                 Ok(Found::Image(reference)) => {
-                    self.image(&reference, &self.stages.request.platform, span);
+                    self.image(&reference, &self.stages.request.platform, (&name, span, of));
                 }
                 Ok(Found::Scratch | Found::Directory(_)) => {}
                 Err(error) => self.reached.errors.push(error),
@@ -103,12 +105,19 @@ impl<'w, 'a> Walk<'w, 'a> {
         }
     }
 
-    /// The image if it is known; else it is noted as needed.
-    fn image(&mut self, reference: &str, platform: &Platform, span: Span) -> Option<&'w KnownImage> {
+    /// The image if it is known; else it is noted as needed by what is written there in the stage of that number.
+    fn image(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+        (written, span, of): (&str, Span, usize),
+    ) -> Option<&'w KnownImage> {
         let known = self.images.get(&(reference.to_owned(), platform.clone()));
         let noted = |need: &Need| need.reference == reference && need.platform == *platform;
         if known.is_none() && !self.reached.needs.iter().any(noted) {
-            self.reached.needs.push(Need { reference: reference.to_owned(), platform: platform.clone(), span });
+            let near_stage = self.stages.near_stage(&written.to_lowercase(), of).map(str::to_owned);
+            let (reference, platform) = (reference.to_owned(), platform.clone());
+            self.reached.needs.push(Need { reference, platform, span, near_stage });
         }
         known
     }

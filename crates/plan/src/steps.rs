@@ -153,8 +153,15 @@ fn check_platform(text: &StageText<'_>, wanted: &Platform, config: &ImageConfig,
 }
 
 impl Lowering<'_> {
-    /// The base's ENV as variables (it wins over an ARG that came with a stage), with the default PATH.
+    /// The base's ENV as variables (it wins over an ARG that came with a stage), with the default PATH; its working
+    /// directory made absolute.
     fn inherit(&mut self) {
+        if let Some(directory) = &mut self.config.config.working_dir
+            && !directory.is_empty()
+            && !directory.starts_with('/')
+        {
+            *directory = crate::path::join("/", directory);
+        }
         let env = self.config.config.env.get_or_insert_default();
         if !env.iter().any(|pair| split_pair(pair).0 == "PATH") {
             env.push(format!("PATH={DEFAULT_PATH}"));

@@ -2,9 +2,11 @@
 
 mod support;
 
+use kuz_dockerfile::Severity;
 use kuz_image::Platform;
-use kuz_plan::Request;
-use kuz_plan::plan::Network;
+use kuz_plan::plan::{Base, KnownImages, Network, Source};
+use kuz_plan::{Planned, Request};
+use proptest::prelude::*;
 use support::{plan, plan_asking, request, with_args};
 
 /// Compares the printed plan with the snapshot of this name.
@@ -132,6 +134,17 @@ fn a_base_for_two_platforms_is_asked_for_twice() {
 }
 
 #[test]
+fn a_need_names_the_stage_that_was_meant_perhaps() {
+    let near = |text: &str| match kuz_plan::plan(&support::parse(text), &request(), &KnownImages::new()) {
+        Ok(Planned::Needs(needs)) => needs.into_iter().map(|need| need.near_stage).collect::<Vec<_>>(),
+        other => unreachable!("{other:?}"),
+    };
+    assert_eq!(near("FROM scratch AS builder\nFROM scratch\nCOPY --from=biulder a b\n"), [Some("builder".to_owned())]);
+    assert_eq!(near("FROM scratch AS builder\nFROM Bulder\n".to_lowercase().as_str()), [Some("builder".to_owned())]);
+    assert_eq!(near("FROM scratch AS builder\nFROM python\n"), [None]);
+}
+
+#[test]
 fn planning_is_pure() {
     let text = "FROM triggers AS a\nARG X=1\nFROM a\nRUN --mount=type=cache,target=/c $X\n";
     assert_eq!(plan(text, &request()), plan(text, &request()));
@@ -150,4 +163,68 @@ fn the_json_form_holds_no_proxy_and_no_span() {
 fn nothing_of_the_text_can_disturb_a_terminal() {
     let plan = plan("FROM busybox\nENV A=\"\u{1b}[31m\"\nRUN a\u{7}b\nCOPY \u{1b}x /\u{1b}\n", &request());
     assert!(!plan.to_string().chars().any(|c| c.is_control() && c != '\n'));
+}
+
+/// Lines that refer to each other in every way, most of them sound.
+fn line() -> impl Strategy<Value = String> {
+    let name =
+        prop::sample::select(vec!["a", "a", "b", "b", "0", "0", "1", "$A", "scratch", "busybox", "triggers", "9", ""]);
+    let instruction = prop::sample::select(vec![
+        "FROM {}",
+        "FROM {}",
+        "FROM b AS a",
+        "FROM {} AS a",
+        "FROM {} AS b",
+        "FROM --platform={} {}",
+        "COPY --from={} {} {}",
+        "COPY --chmod=0{} {} /{}",
+        "ADD {} {}",
+        "ARG A={}",
+        "ARG A",
+        "ENV A={} B=${A:-{}}",
+        "RUN --mount=from={},target={} {}",
+        "RUN --mount=type=cache,target=/{},id={} {}",
+        "RUN {} <<EOF\n{}\nEOF",
+        "WORKDIR {}",
+        "USER {}",
+        "EXPOSE 8{}",
+        "ONBUILD COPY --from={} {} {}",
+        "ONBUILD ARG A={}",
+        "ENTRYPOINT {}",
+        "CMD [\"{}\"]",
+    ]);
+    (instruction, prop::collection::vec(name, 3)).prop_map(|(instruction, names)| {
+        names.iter().fold(instruction.to_owned(), |line, name| line.replacen("{}", name, 1)).replace("{}", "z")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in a file, planning ends with a plan or with errors; the stages of a plan use earlier ones only,
+    /// and nothing in it is left to be expanded.
+    #[test]
+    fn planning_always_ends(lines in prop::collection::vec(line(), 1..12), target in prop::option::weighted(0.3, "[ab0]")) {
+        let text = format!("ARG A=a\nFROM busybox AS b\n{}\n", lines.join("\n"));
+        if kuz_dockerfile::parse(text.as_bytes()).has_errors() {
+            return Ok(());
+        }
+        let request = Request { target, ..request() };
+        match plan_asking(&text, &request).0 {
+            Err(found) => prop_assert!(found.iter().any(|found| found.severity == Severity::Error)),
+            Ok(plan) => {
+                for (place, stage) in plan.stages.iter().enumerate() {
+                    if let Base::Stage(below) = &stage.base {
+                        prop_assert!(below.0 < place);
+                    }
+                    for step in &stage.steps {
+                        prop_assert!(!step.created_by.starts_with("ONBUILD"));
+                        for source in kuz_plan::key::reads(&step.op) {
+                            prop_assert!(!matches!(source, Source::Stage(id) if id.0 >= place));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
