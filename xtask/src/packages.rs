@@ -32,6 +32,7 @@ pub(crate) const TEST: &[Package] = &[
     package("busybox-static", "busybox", "a root file system for sandbox tests"),
     package("skopeo", "skopeo", "a second opinion on images and layouts"),
     package("podman", "podman", "loads and runs saved images"),
+    package("runc", "runc", "runs them where podman's other runtime refuses the machine's cgroups"),
 ];
 
 /// Sees to it that the packages are there, or says what to install.

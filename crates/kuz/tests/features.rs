@@ -13,6 +13,8 @@
 mod bench;
 #[path = "features/inspect.rs"]
 mod inspect;
+#[path = "features/podman.rs"]
+mod podman;
 #[path = "features/steps.rs"]
 mod steps;
 
@@ -51,7 +53,8 @@ async fn main() -> ExitCode {
     // A step without a definition, or a feature that cannot be read, is a mistake of ours: no reason to be green.
     let failed = scenarios.failed + scenarios.skipped + cucumber::writer::Stats::<Repository>::parsing_errors(&report);
     Bench::clear();
-    println!("{} passed, {failed} failed, 0 skipped", scenarios.passed);
+    let skipped = steps::skipped();
+    println!("{} passed, {failed} failed, {skipped} skipped", scenarios.passed - skipped);
     if failed == 0 && scenarios.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -56,3 +56,9 @@ Feature: Dockerfile multi-stage build
     When the image is built from "Dockerfile" with the tag "app:7"
     Then the build succeeds
     And no compiled Python file in the image is stale
+
+  Scenario: The saved image in another program
+    Given a repository with a valid libraries.list and working code
+    When the image is built from "Dockerfile" with the tag "app:8"
+    Then the build succeeds
+    And podman loads the saved image under the same id, and runs it

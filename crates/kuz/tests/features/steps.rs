@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::bench::Bench;
 use crate::inspect::{self, Saved};
+use crate::podman::Podman;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fastapi");
 /// The port of the recipe's CMD.
@@ -45,6 +47,14 @@ for path in pathlib.Path('/usr/local/lib/python3.10/site-packages').rglob('*.pyc
 print(seen, 'compiled files,', len(stale), 'stale', stale[:3])
 sys.exit(1 if stale or not seen else 0)
 ";
+
+/// Scenarios whose last step could not be done here.
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many there were.
+pub(crate) fn skipped() -> usize {
+    SKIPPED.load(Ordering::Relaxed)
+}
 
 /// What a `kuz build` said.
 #[derive(Debug, Clone)]
@@ -299,6 +309,22 @@ fn answers(repository: &mut Repository) {
     let greeting = get(port, "/").expect("it answered before");
     assert!(greeting.contains(r#""python":"3.10."#), "{greeting}");
     service.end();
+}
+
+#[then("podman loads the saved image under the same id, and runs it")]
+fn runs_in_podman(repository: &mut Repository) {
+    let podman = match Podman::new(repository.folder.path()) {
+        Ok(podman) => podman,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            SKIPPED.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    };
+    podman.load(&repository.folder.path().join("image-0.tar"));
+    assert_eq!(podman.image_id(&repository.tag), repository.image_id());
+    let said = podman.run(&repository.tag, &["python3", "-c", "import main; print(main.app.title)"]);
+    assert_eq!(said.trim(), "Throne room");
 }
 
 /// A whole answer, or nothing where nobody answers yet.
