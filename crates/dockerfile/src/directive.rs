@@ -1,6 +1,6 @@
 //! The parser directives at the very top of a file: `# syntax=`, `# escape=`, `# check=`.
 //!
-//! Text to [`Directives`]. Doesn't judge the value of `syntax`; that of `check` is judged by [`crate::lint`].
+//! Text to [`Directives`]. Doesn't judge the value of `syntax`; that of `check` is judged by [`crate::lint::Check`].
 
 use crate::ast::{Directives, Word};
 use crate::diagnostic::Diagnostic;

@@ -1,7 +1,8 @@
 //! Statements: an instruction cut into keyword, flags, arguments and heredocs by the form that its keyword asks for,
 //! not yet judged.
 //!
-//! A source in, statements and comments out. What flags and arguments mean is [`crate::instruction`]'s.
+//! A source in, statements and comments out. What flags and arguments mean is judged
+//! afterwards, by `instruction`.
 
 use crate::ast::{Heredoc, Pair, Word};
 use crate::diagnostic::Diagnostic;

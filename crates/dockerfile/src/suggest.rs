@@ -31,7 +31,7 @@ pub fn nearest_ignoring_case<'a>(value: &str, options: impl IntoIterator<Item = 
 
 /// Insertions, deletions and replacements of characters that turn `a` into `b` (Levenshtein).
 ///
-/// Only the distinction up to [`FARTHEST`] matters to callers, so words whose lengths differ by more are not compared.
+/// Words whose lengths differ by more than two are too far apart to be compared: that difference is given for them.
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let apart = a.len().abs_diff(b.len());
