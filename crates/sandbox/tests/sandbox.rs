@@ -1,0 +1,440 @@
+//! The sandbox from outside: commands in a tree made of busybox, as root and as ordinary users with and without
+//! subordinate ids. Each test runs itself again as those users.
+
+mod place;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kuz_sandbox::{Cancel, Exit, Ids, Network, RunStep, SandboxError, Script, StartError, Stdio, Tmpfs, Ulimit};
+use place::{Place, everybody, sh};
+
+#[test]
+fn commands_run_and_their_exits_are_told() {
+    everybody("commands_run_and_their_exits_are_told", |place| {
+        for (script, expected) in [
+            ("true", Exit::Code(0)),
+            ("exit 7", Exit::Code(7)),
+            ("kill -KILL $$", Exit::Signal(9)),
+            ("kill -SEGV $$", Exit::Signal(11)),
+        ] {
+            assert_eq!(place.run(sh(script)).0, expected, "{script}");
+        }
+        let (exit, out, err) = place.run(sh("echo out; echo err >&2; cat; pwd; umask; echo $HOME; id -u; id -g"));
+        assert_eq!((exit, err.as_str()), (Exit::Code(0), "err\n"));
+        assert_eq!(out, "out\n/\n0022\n/root\n0\n0\n");
+        let step = RunStep { argv: vec!["env".into()], env: vec![("A".into(), "1".into())], ..sh("") };
+        assert_eq!(place.run(step).1, "A=1\nHOME=/root\n");
+        // /dev/stdout can be opened, large output arrives whole.
+        let (_, out, err) = place.run(sh("echo x > /dev/stdout; echo y > /dev/stderr; head -c 3000000 /dev/zero"));
+        assert_eq!((out.len(), err.as_str()), (3_000_002, "y\n"));
+    });
+}
+
+#[test]
+fn what_cannot_start_is_explained() {
+    everybody("what_cannot_start_is_explained", |place| {
+        let with = |change: &dyn Fn(&mut RunStep)| {
+            let mut step = sh("true");
+            change(&mut step);
+            match place.try_run(step) {
+                Err(SandboxError::NotStarted(error)) => error,
+                other => panic!("{other:?}"),
+            }
+        };
+        let not_found = with(&|step| step.argv = vec!["nonesuch".into()]);
+        assert!(matches!(&not_found, StartError::NotFound { program } if program == "nonesuch"), "{not_found}");
+        assert_eq!(not_found.shell_code(), 127);
+        let denied = with(&|step| step.argv = vec!["/etc/passwd".into()]);
+        assert_eq!(denied.shell_code(), 126, "{denied}");
+        let interpreter = with(&|step| step.argv = vec!["/bad-interpreter".into()]);
+        assert!(matches!(interpreter, StartError::Execute { .. }), "{interpreter}");
+        assert!(matches!(with(&|step| step.argv = Vec::new()), StartError::Malformed { .. }));
+        assert!(matches!(with(&|step| step.cwd = "/nowhere".into()), StartError::NoCwd { .. }));
+        assert!(matches!(with(&|step| step.cwd = "/etc/passwd".into()), StartError::Cwd { .. }));
+        for number in [0, 3, 5, 9, 12] {
+            let error = with(&|step| step.cwd = format!("/proc/self/fd/{number}"));
+            assert!(
+                matches!(error, StartError::CwdOutside { .. } | StartError::NoCwd { .. } | StartError::Cwd { .. }),
+                "{error}"
+            );
+        }
+        assert!(matches!(with(&|step| step.cwd = "/proc/1/root".into()), StartError::CwdOutside { .. } | StartError::Cwd { .. }));
+        for user in ["nobodyhere", "4294967295", "-1", "0x0", "+1", "2147483648", "99999999999999999999", "٣"] {
+            let error = with(&|step| step.user = user.into());
+            assert!(matches!(error, StartError::User { .. } | StartError::UnmappedUser { .. }), "{user}: {error}");
+        }
+        assert!(matches!(
+            with(&|step| step.ulimits = vec![Ulimit { name: "x".into(), soft: None, hard: None }]),
+            StartError::UnknownLimit { .. }
+        ));
+        assert!(place.left_over().is_empty(), "{:?}", place.left_over());
+    });
+}
+
+#[test]
+fn a_user_is_who_the_image_says() {
+    everybody("a_user_is_who_the_image_says", |place| {
+        let status = "id -u; id -g; id -G; echo $HOME; grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status | cut -f2";
+        let run = |user: &str| place.try_run(RunStep { user: user.into(), ..sh(status) });
+        if place.ids.is_single() {
+            assert!(matches!(
+                run("app"),
+                Err(SandboxError::NotStarted(StartError::UnmappedUser { id: 1000, count: 1, .. }))
+            ));
+            return;
+        }
+        let zero = "0000000000000000\n".repeat(4);
+        for (user, expected) in [
+            ("app", format!("1000\n1001\n1001 50\n/home/app\n{zero}")),
+            ("app:staff", format!("1000\n50\n50\n/home/app\n{zero}")),
+            ("1234", format!("1234\n0\n0\n/\n{zero}")),
+            ("1234:77", format!("1234\n77\n77\n/\n{zero}")),
+        ] {
+            assert_eq!(run(user).unwrap().1, expected, "{user}");
+        }
+        // Their own output streams can be opened, and files of theirs are theirs in the layer.
+        let step = RunStep { user: "app".into(), ..sh("echo x > /dev/stdout; cd /tmp; : > mine; stat -c %u:%g mine") };
+        assert_eq!(place.run(step).1, "x\n1000:1001\n");
+    });
+}
+
+#[test]
+fn no_right_of_the_machine_is_left() {
+    everybody("no_right_of_the_machine_is_left", |place| {
+        let read = |script: &str| place.run(sh(script)).1;
+        for map in ["uid_map", "gid_map"] {
+            let text = read(&format!("cat /proc/self/{map}"));
+            for line in text.lines() {
+                let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+                assert!(numbers[1] > 0, "host id 0 in {map}: {text}");
+            }
+            assert!(!text.is_empty());
+        }
+        let status = read("cat /proc/self/status");
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or("").trim().to_owned()
+        };
+        for (name, expected) in [
+            ("CapInh", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("CapBnd", "00000000a80425fb"),
+            ("CapPrm", "00000000a80425fb"),
+            ("CapEff", "00000000a80425fb"),
+            ("NoNewPrivs", "0"),
+            ("Seccomp", "2"),
+            ("SigBlk", "0000000000000000"),
+            ("SigIgn", "0000000000000000"),
+        ] {
+            assert_eq!(field(name), expected, "{name}");
+        }
+        let step = RunStep { no_new_privileges: true, ..sh("grep NoNewPrivs /proc/self/status") };
+        assert_eq!(place.run(step).1, "NoNewPrivs:\t1\n");
+        // Exactly 0, 1, 2 (and the descriptor that lists them).
+        assert_eq!(read("ls /proc/self/fd | tr '\\n' ' '; readlink /proc/self/fd/0"), "0 1 2 3 /dev/null\n");
+        let limits = read("ulimit -c; ulimit -n; ulimit -Hn");
+        let mut limits = limits.lines();
+        assert_eq!((limits.next(), limits.next()), (Some("0"), Some("1024")));
+        assert!(limits.next().unwrap().parse::<u64>().unwrap() <= 1_048_576);
+        // Process 1 shows nothing.
+        let first = read("cat /proc/1/environ 2>&1 | head -c 300; ls /proc/1/fd /proc/1/root 2>&1 | head -c 300; echo $$");
+        assert!(first.contains("Permission denied") && !first.contains("kuz"), "{first}");
+        assert_eq!(read("tr '\\0' ' ' < /proc/1/cmdline"), "kuz kuz-sandbox-init ");
+        assert!(read("cat /proc/self/oom_score_adj").trim().parse::<i32>().unwrap() >= 100);
+        assert_eq!(read("ls /proc | grep -c '^[0-9]'").trim(), "4", "only processes of its own");
+    });
+}
+
+#[test]
+fn calls_are_filtered() {
+    everybody("calls_are_filtered", |place| {
+        let step = RunStep { argv: vec!["/probe".into(), "calls".into()], ..sh("") };
+        let (exit, out, err) = place.run(step);
+        assert_eq!(exit, Exit::Code(0), "{err}");
+        for line in out.lines() {
+            let (name, errno) = line.split_once(' ').unwrap();
+            let expected = match name {
+                "clone3" => libc::ENOSYS,
+                "socket-unix" | "personality-query" | "memfd_create" => 0,
+                "chroot" => libc::EFAULT,
+                _ => libc::EPERM,
+            };
+            assert_eq!(errno.parse::<i32>().unwrap(), expected, "{name}");
+        }
+        assert!(out.lines().count() > 20, "{out}");
+    });
+}
+
+#[test]
+fn the_file_system_is_private_and_masked() {
+    everybody("the_file_system_is_private_and_masked", |place| {
+        let (_, mounts, _) = place.run(sh("cat /proc/self/mountinfo"));
+        for line in mounts.lines() {
+            assert!(!line.contains("shared:") && !line.contains("master:"), "not private: {line}");
+            assert!(!line.contains(place.path()), "a path of the machine: {line}");
+        }
+        let script = "for f in kcore keys timer_list interrupts; do
+                [ -e /proc/$f ] && [ \"$(stat -L -c %t:%T /proc/$f)\" != 1:3 ] && echo \"$f open\"; done
+            for d in acpi scsi asound; do [ -d /proc/$d ] && [ -n \"$(ls /proc/$d)\" ] && echo \"$d open\"; done
+            [ -n \"$(ls /sys/firmware)\" ] && echo firmware open
+            for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/x /proc/bus/x /proc/fs/x /sys/x \
+                /sys/fs/cgroup/x /sys/kernel/mm/x; do ( : > $f ) 2>/dev/null && echo \"$f written\"; done
+            find /sys -maxdepth 6 -type f -perm -200 2>/dev/null | head -300 | while read f; do
+                ( : >> $f ) 2>/dev/null && echo \"$f written\"; done
+            ls /dev | tr '\\n' ' '; stat -c '%a %t:%T' /dev/null /dev/tty; ls /dev/shm /dev/mqueue
+            stat -f -c %T /dev /dev/shm; readlink /dev/ptmx
+            mknod /tmp/disk b 8 0 2>/dev/null && echo device made; true";
+        let (_, out, err) = place.run(sh(script));
+        let expected = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ";
+        assert!(out.starts_with(expected), "{out}{err}");
+        assert!(out.contains("666 1:3\n666 5:0\n/dev/mqueue:\n\n/dev/shm:\ntmpfs\ntmpfs\npts/ptmx\n"), "{out}{err}");
+        assert!(!out.contains("device made"));
+        let shown = place.run(sh("hostname; cat /etc/hostname /etc/hosts")).1;
+        assert!(shown.starts_with("box\nbox\n127.0.0.1\tlocalhost box\n"), "{shown}");
+        let step = RunStep { hosts: vec![("10.0.0.7".into(), "db".into())], ..sh("grep db /etc/hosts") };
+        assert_eq!(place.run(step).1, "10.0.0.7\tdb\n");
+        assert_ne!(place.run(sh("echo x > /etc/hosts")).0, Exit::Code(0));
+    });
+}
+
+#[test]
+fn nothing_of_ours_gets_into_the_layer() {
+    everybody("nothing_of_ours_gets_into_the_layer", |place| {
+        let changed = |lowers: &[&str], step: RunStep| {
+            let upper = place.run_keeping(lowers, step);
+            let index = place.worker.index(&upper).unwrap();
+            place.worker.remove(&[upper]).unwrap();
+            index.entries.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(changed(&["base"], sh("true")), none);
+        assert_eq!(changed(&["base"], sh("echo x > /tmp/new; rm /etc/motd")), ["etc", "etc/motd", "tmp", "tmp/new"]);
+        // An image without the directories, one with links, one whose resolv.conf leads nowhere.
+        let busybox = |script: &str| RunStep { argv: vec!["/b".into(), "sh".into(), "-c".into(), script.into()], ..sh("") };
+        assert_eq!(changed(&["bare"], busybox("/b cat /etc/hostname")), none);
+        assert_eq!(changed(&["bare", "links"], busybox("/b test -s /etc/hosts && /b test -s /etc/hostname")), none);
+        // What the command itself puts beside our mount points stays.
+        assert_eq!(changed(&["bare", "links"], busybox("/b touch /run/mine")), ["run", "run/mine"]);
+        let bind = |target: &str| RunStep { tmpfs: vec![Tmpfs { target: target.into(), size: None }], ..sh("df") };
+        assert_eq!(changed(&["base"], bind("/a/b/c")), none);
+        assert_eq!(changed(&["base"], bind("/out/x")), none);
+        assert!(!std::path::Path::new("/kuz-canary").exists());
+        for (layer, path) in [("proc-link", "/proc"), ("dev-file", "/dev")] {
+            let step = RunStep { lowers: vec!["bare".into(), layer.into()], ..busybox("true") };
+            match place.try_run(step) {
+                Err(SandboxError::NotStarted(StartError::InTheWay { path: found })) => assert_eq!(found, path),
+                other => panic!("{layer}: {other:?}"),
+            }
+        }
+        assert!(place.left_over().is_empty(), "{:?}", place.left_over());
+    });
+}
+
+#[test]
+fn nobody_survives_a_command() {
+    everybody("nobody_survives_a_command", |place| {
+        let marker = format!("{}{}", 86_000 + std::process::id() % 1000, "77");
+        let script = format!(
+            "setsid sleep {marker} & (setsid sh -c 'trap \"\" TERM INT; sleep {marker}' &) ; sleep {marker} & kill -STOP $!; \
+             sleep 0.1; echo done"
+        );
+        let before = Instant::now();
+        let (exit, out, _) = place.run(sh(&script));
+        assert_eq!((exit, out.as_str()), (Exit::Code(0), "done\n"));
+        assert!(before.elapsed() < Duration::from_secs(20));
+        assert_eq!(place::processes_with(&marker), 0);
+    });
+}
+
+#[test]
+fn commands_are_cancelled_and_hear_signals() {
+    everybody("commands_are_cancelled_and_hear_signals", |place| {
+        // A step that listens, one that doesn't; what to do with it, and how it ends.
+        let table: [(&str, &dyn Fn(&Cancel), Exit); 5] = [
+            ("trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done", &Cancel::cancel, Exit::Code(3)),
+            ("echo ready; exec sleep 600", &Cancel::cancel, Exit::Signal(15)),
+            ("trap '' TERM; echo ready; while :; do sleep 0.05; done", &Cancel::cancel, Exit::Signal(9)),
+            ("trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done", &|c| c.signal(libc::SIGUSR1), Exit::Code(5)),
+            (
+                "trap '' INT; echo ready; while :; do sleep 0.05; done",
+                &|c| {
+                    c.signal(libc::SIGINT);
+                    c.signal(libc::SIGTERM);
+                    c.signal(libc::SIGINT);
+                },
+                Exit::Signal(9),
+            ),
+        ];
+        for (script, act, expected) in table {
+            let cancel = Cancel::new();
+            let mut acted = false;
+            let step = RunStep { grace: Duration::from_millis(300), ..sh(script) };
+            let before = Instant::now();
+            let mut output = |_, bytes: &[u8]| {
+                if !acted && bytes.starts_with(b"ready") {
+                    acted = true;
+                    act(&cancel);
+                }
+            };
+            let exit = place.run_with(step, &mut output, &cancel).unwrap();
+            assert_eq!(exit, expected, "{script}");
+            assert!(before.elapsed() < Duration::from_secs(10), "{script}");
+        }
+        let cancel = Cancel::new();
+        cancel.cancel();
+        assert!(matches!(place.run_with(sh("true"), &mut |_, _| {}, &cancel), Err(SandboxError::Cancelled)));
+    });
+}
+
+#[test]
+fn the_network_can_be_taken_away() {
+    everybody("the_network_can_be_taken_away", |place| {
+        let script = "grep -c : /proc/net/dev; cat /etc/resolv.conf; ping -c 1 -W 1 127.0.0.1 >/dev/null 2>&1 && echo loop";
+        let (_, out, err) = place.run(RunStep { network: Network::None, ..sh(script) });
+        assert_eq!(out, "1\nloop\n", "{err}");
+        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        assert_eq!(place.run(sh("cat /etc/resolv.conf")).1, host);
+    });
+}
+
+#[test]
+fn scripts_binds_and_memory_are_there_for_the_step_only() {
+    everybody("scripts_binds_and_memory_are_there_for_the_step_only", |place| {
+        let script = Script { name: "EOF".into(), content: b"#!/bin/sh\necho from $0\n".to_vec() };
+        let step = RunStep { argv: vec!["/dev/pipes/EOF".into()], scripts: vec![script], ..sh("") };
+        assert_eq!(place.run(step).1, "from /dev/pipes/EOF\n");
+        let directory = std::path::Path::new(place.path()).join("context");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("file"), "content").unwrap();
+        let bind = |readonly| {
+            let source = std::fs::File::open(&directory).unwrap().into();
+            kuz_sandbox::Bind { source, target: "/ctx/deep".into(), readonly }
+        };
+        let step = RunStep { binds: vec![bind(true)], ..sh("cat /ctx/deep/file; echo x > /ctx/deep/file") };
+        let (exit, out, _) = place.run(step);
+        assert_eq!((exit, out.as_str()), (Exit::Code(1), "content"));
+        let tmpfs = vec![Tmpfs { target: "/cache".into(), size: Some(1 << 20) }];
+        let step = RunStep { tmpfs, shm_size: 1 << 20, ..sh("head -c 900000 /dev/zero > /cache/a && df -k /dev/shm | tail -1") };
+        let (exit, out, err) = place.run(step);
+        assert_eq!(exit, Exit::Code(0), "{err}");
+        assert!(out.contains(" 1024 "), "{out}");
+        let limit = Ulimit { name: "nofile".into(), soft: Some(77), hard: Some(88) };
+        assert_eq!(place.run(RunStep { ulimits: vec![limit], ..sh("ulimit -n; ulimit -Hn") }).1, "77\n88\n");
+    });
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    everybody("a_terminal_is_a_terminal", |place| {
+        let script = "test -t 0 && test -t 1 && test -t 2 && tty && ls /dev/console && echo x > /dev/tty";
+        let (exit, out, _) = place.run(RunStep { stdio: Stdio::Terminal, ..sh(script) });
+        assert_eq!((exit, out.as_str()), (Exit::Code(0), "/dev/pts/0\r\n/dev/console\r\nx\r\n"));
+    });
+}
+
+#[test]
+fn many_layers_and_many_commands_at_once() {
+    everybody("many_layers_and_many_commands_at_once", |place| {
+        let names: Vec<String> = (0..128).map(|n| format!("layer-{n:0>57}")).collect();
+        for name in &names {
+            place.make_layer(name, &[(&format!("l/{name}"), place::Make::File(name.as_bytes()))]);
+        }
+        let lowers: Vec<&str> = ["base"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let upper = place.run_keeping(&lowers, sh("ls /l | wc -l > /count"));
+        assert_eq!(place.read(&upper, "count"), b"128\n");
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let place = &place;
+                scope.spawn(move || assert_eq!(place.run(sh(&format!("sleep 0.1; echo {n}"))).1, format!("{n}\n")));
+            }
+        });
+    });
+}
+
+#[test]
+fn copies_do_where_overlays_are_refused() {
+    everybody("copies_do_where_overlays_are_refused", |place| {
+        let place = place.copying();
+        let (_, out, err) = place.run(sh("echo hello; cat /etc/hostname"));
+        assert_eq!(out, "hello\nbox\n", "{err}");
+        let upper = place.run_keeping(&["base"], sh("echo x > /tmp/new; rm /etc/motd; mkdir /d; echo y >> /etc/group"));
+        let index = place.worker.index(&upper).unwrap();
+        let paths: Vec<_> = index.entries.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        assert_eq!(paths, ["d", "etc", "etc/group", "etc/motd", "tmp", "tmp/new"]);
+        // Its changes can lie over the base again.
+        let upper = place.run_keeping(&["base", &upper], sh("test ! -e /etc/motd && cat /tmp/new > /d/z"));
+        assert_eq!(place.read(&upper, "d/z"), b"x\n");
+    });
+}
+
+#[test]
+fn a_dying_caller_takes_everything_along() {
+    everybody("a_dying_caller_takes_everything_along", |place| {
+        let place = Arc::new(place.again());
+        let marker = format!("{}{}", 87_000 + std::process::id() % 1000, "78");
+        let (ready, started) = std::sync::mpsc::channel();
+        let pid = place.worker.process_id();
+        let script = format!("setsid sleep {marker} & echo ready; wait");
+        let runner = {
+            let place = Arc::clone(&place);
+            std::thread::spawn(move || {
+                let mut output = |_, _: &[u8]| ready.send(()).unwrap();
+                place.run_with(sh(&script), &mut output, &Cancel::new())
+            })
+        };
+        started.recv().unwrap();
+        assert!(place::processes_with(&marker) > 0);
+        // The worker is killed outright, as when memory runs out.
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        assert!(matches!(runner.join().unwrap(), Err(SandboxError::Gone)));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while place::processes_with(&marker) > 0 {
+            assert!(Instant::now() < deadline, "a process is left");
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn the_program_of_the_sandbox_cannot_be_overwritten() {
+    everybody("the_program_of_the_sandbox_cannot_be_overwritten", |place| {
+        let before = std::fs::read(place::probe()).unwrap();
+        let (_, out, _) = place.run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
+        assert!(out.contains("Permission denied") || out.contains("nonexistent"), "{out}");
+        let step = RunStep { argv: vec!["/proc/self/exe".into(), "calls".into()], ..sh("") };
+        // At best it runs our sealed copy with its own rights; never is the file changed.
+        let _ = place.try_run(step);
+        assert!(before == std::fs::read(place::probe()).unwrap(), "the program was changed");
+    });
+}
+
+#[test]
+fn ids_match_who_runs_this() {
+    everybody("ids_match_who_runs_this", |place| {
+        let uid = rustix::process::getuid().as_raw();
+        match place.ids {
+            Ids::Range { first, .. } => assert!(uid == 0 && first > 0),
+            Ids::Subordinate { uid: own, .. } | Ids::Single { uid: own, .. } => assert_eq!(own, uid),
+        }
+    });
+}
+
+#[test]
+fn the_price_of_a_command() {
+    let Some(place) = Place::new() else { return };
+    place.run(sh("true"));
+    let mut times: Vec<Duration> = (0..40)
+        .map(|_| {
+            let before = Instant::now();
+            place.run(RunStep { argv: vec!["/bin/true".into()], ..sh("") });
+            before.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    eprintln!("one RUN of /bin/true: median {:?}, fastest {:?}, slowest {:?}", times[20], times[0], times[39]);
+    assert!(times[20] < Duration::from_secs(1));
+}
