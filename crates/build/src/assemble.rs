@@ -12,13 +12,13 @@ use crate::layers::as_oci;
 
 /// A finished image.
 #[derive(Debug, Clone)]
-pub struct Image {
+pub(crate) struct Image {
     /// The digest of the configuration.
-    pub id: ImageId,
+    pub(crate) id: ImageId,
     /// The manifest.
-    pub manifest: Descriptor,
+    pub(crate) manifest: Descriptor,
     /// Sum of the uncompressed layers.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 impl Execution<'_> {
@@ -32,7 +32,7 @@ impl Execution<'_> {
         let mut layers = Vec::new();
         let mut size: u64 = 0;
         for layer in &finished.layers {
-            let (diff_id, blob) = self.layers.tar(layer, self.request.epoch)?;
+            let (diff_id, blob) = self.layers.tar(layer, self.epoch())?;
             size = size.saturating_add(self.session.layer_bytes(&diff_id)?);
             config.rootfs.diff_ids.push(diff_id);
             layers.push(as_oci(&blob));

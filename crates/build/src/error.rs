@@ -115,6 +115,14 @@ pub enum BuildError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A command of an image could not be started; the code is a shell's.
+    #[error("{message}")]
+    NotStarted {
+        /// 126 or 127.
+        code: u8,
+        /// Why.
+        message: String,
+    },
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
@@ -124,7 +132,7 @@ impl BuildError {
     /// Whose turn it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Findings(_) | Self::Input { .. } => Class::Input,
+            Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } => Class::Input,
             Self::Step(_) => Class::Step,
             Self::Remote { source, .. } if is_refusal(source) => Class::Refused,
             Self::Remote { .. } => Class::Remote,
@@ -160,7 +168,7 @@ impl BuildError {
 
 /// Content or behaviour that this program would not accept, as against a registry that does not answer.
 fn is_refusal(error: &kuz_registry::RegistryError) -> bool {
-    use kuz_registry::error::Class as Remote;
+    use kuz_registry::Class as Remote;
     matches!(error.class(), Remote::DigestMismatch | Remote::Limit | Remote::Refused)
 }
 

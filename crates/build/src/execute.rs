@@ -204,15 +204,20 @@ impl<'a> Execution<'a> {
     /// The key of a step here, and the stand's new chain if it is taken.
     pub(crate) fn key(&self, stand: &Stand<'_>, step: &Step, inputs: &[Digest]) -> Digest {
         let mut inputs = inputs.to_vec();
-        if let Some(epoch) = self.request.epoch {
+        if let Some(epoch) = self.epoch() {
             inputs.push(Digest::of(format!("epoch {epoch}").as_bytes()));
         }
-        cache_key(&stand.chain, &step.op, &inputs).digest().clone()
+        Digest::of(cache_key(&stand.chain, &step.op, &inputs).as_str().as_bytes())
     }
 
     /// `SOURCE_DATE_EPOCH` as the time of everything that is made, if it is set.
     pub(crate) fn epoch_time(&self) -> Option<String> {
-        self.request.epoch.map(crate::time::rfc3339)
+        self.epoch().map(crate::time::rfc3339)
+    }
+
+    /// `SOURCE_DATE_EPOCH`: asked for, or a global ARG's default.
+    pub(crate) fn epoch(&self) -> Option<i64> {
+        self.plan.source_date_epoch.or(self.request.epoch)
     }
 
     fn skips_cache(&self, stage: &Stage) -> bool {

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use kuz_dockerfile::ignore::IgnoreFile;
+use kuz_dockerfile::ignore::Ignore;
 use kuz_dockerfile::{Diagnostic, Dockerfile, Severity};
 
 use crate::error::{BuildError, Findings};
@@ -21,23 +21,23 @@ const IGNORE_BYTES: u64 = 4 << 20;
 
 /// What a build reads before it plans.
 #[derive(Debug)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     /// The Dockerfile's name, as the user knows it.
-    pub file: String,
+    pub(crate) file: String,
     /// The parsed file; its text is in it.
-    pub dockerfile: Dockerfile,
+    pub(crate) dockerfile: Dockerfile,
     /// Findings of the parser and the rules that do not stop the build.
-    pub warnings: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
     /// The context's directory.
-    pub context: PathBuf,
+    pub(crate) context: PathBuf,
     /// What of the context is not seen.
-    pub ignore: IgnoreFile,
+    pub(crate) ignore: Ignore,
     /// The ignore file's name, for messages.
-    pub ignore_name: Option<String>,
+    pub(crate) ignore_name: Option<String>,
 }
 
 /// Reads and parses what the request names.
-pub fn read(request: &BuildRequest) -> Result<Inputs, BuildError> {
+pub(crate) fn read(request: &BuildRequest) -> Result<Inputs, BuildError> {
     let context = PathBuf::from(request.input.build_context.as_deref().unwrap_or("."));
     match std::fs::metadata(&context) {
         Ok(found) if found.is_dir() => {}
@@ -94,14 +94,14 @@ fn missing(request: &BuildRequest, path: &Path, error: std::io::Error) -> BuildE
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's `.dockerignore`.
-fn read_ignore(dockerfile: &Path, context: &Path) -> Result<(IgnoreFile, Option<String>), BuildError> {
+fn read_ignore(dockerfile: &Path, context: &Path) -> Result<(Ignore, Option<String>), BuildError> {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context.join(".dockerignore")] {
         match read_regular(&path, IGNORE_BYTES) {
             Ok(bytes) => {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let ignore = IgnoreFile::parse(&bytes).map_err(|error| BuildError::Input {
+                let ignore = Ignore::parse(&bytes).map_err(|error| BuildError::Input {
                     message: format!("the ignore file `{}` cannot be used", path.display()),
                     source: Some(Box::new(error)),
                 })?;
@@ -116,7 +116,7 @@ fn read_ignore(dockerfile: &Path, context: &Path) -> Result<(IgnoreFile, Option<
             }
         }
     }
-    Ok((IgnoreFile::default(), None))
+    Ok((Ignore::default(), None))
 }
 
 /// A whole regular file, at most `limit` bytes; a fifo, device or socket is an error at once.

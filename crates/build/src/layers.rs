@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kuz_image::compress::{self, Compression};
-use kuz_image::{Descriptor, DiffId, Digest, LayerIndex, media_type};
+use kuz_image::{Descriptor, DiffId, Digest, LayerIndex, Stack, media_type};
 
 use crate::error::BuildError;
 use crate::event::Event;
@@ -154,8 +154,9 @@ impl<'s> Layers<'s> {
         Ok(index)
     }
 
-    /// The name of the layer's tree, which is there and complete afterwards.
-    pub(crate) fn tree(&self, layer: &Layer) -> Result<TreeName, BuildError> {
+    /// The name of the tree of one layer of a stack, which is there and complete afterwards.
+    fn tree(&self, stack: &[Layer], at: usize) -> Result<TreeName, BuildError> {
+        let Some(layer) = stack.get(at) else { return Err(BuildError::Cancelled) };
         let diff_id = match layer {
             Layer::Tree { name, .. } => return Ok(name.clone()),
             Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => diff_id,
@@ -175,11 +176,23 @@ impl<'s> Layers<'s> {
         (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
         let file = self.session.open_blob(&blob.digest)?;
         let tree = trees.begin().map_err(failed)?;
-        let scanned = self.session.worker()?.apply(file, compression(&blob)?, tree.name().as_str()).map_err(|error| {
-            BuildError::Refused { action: format!("unpack layer {}", diff_id.0.short()), source: Box::new(error) }
-        })?;
+        let worker = self.session.worker()?;
+        let unpack = |error| BuildError::Refused {
+            action: format!("unpack layer {}", diff_id.0.short()),
+            source: Box::new(error),
+        };
+        let applied = worker.apply(&file, compression(&blob)?, tree.name().as_str()).map_err(unpack)?;
+        let scanned = applied.scanned;
         let record = TreeRecord { diff_id: None, files: scanned.index.entries.len() as u64, bytes: scanned.bytes };
         self.note_scanned(diff_id, &blob, scanned)?;
+        if !applied.implied.is_empty() {
+            // Directories that this layer only passes through look as they do in the layers below.
+            let below = stack.iter().take(at).map(|layer| self.index(layer)).collect::<Result<Vec<_>, _>>()?;
+            let below = Stack::new(below);
+            let known = |path: Vec<u8>| below.get(&path).cloned().map(|entry| (path, entry));
+            let directories: Vec<_> = applied.implied.into_iter().filter_map(known).collect();
+            worker.settle(tree.name().as_str(), &directories).map_err(unpack)?;
+        }
         trees.publish(tree, diff_id, &record).map_err(failed)
     }
 
@@ -200,24 +213,30 @@ impl<'s> Layers<'s> {
         }
     }
 
-    /// All trees of a stack, made side by side where several are missing.
-    pub(crate) fn trees(&self, layers: &[Layer]) -> Result<Vec<String>, BuildError> {
+    /// The trees of these places in a stack, made side by side where several are missing.
+    pub(crate) fn trees(&self, stack: &[Layer], places: &[usize]) -> Result<Vec<String>, BuildError> {
         let trees = self.session.trees()?;
         let mut missing = 0;
-        for layer in layers {
+        for layer in places.iter().filter_map(|&at| stack.get(at)) {
             if let Layer::Base { diff_id, .. } | Layer::Tar(diff_id) = layer {
                 let found = trees.find(diff_id).map_err(|error| BuildError::store("read a tree's record", error))?;
                 missing += usize::from(found.is_none());
             }
         }
+        let one = |&at: &usize| self.tree(stack, at).map(String::from);
         if missing < 2 {
-            return layers.iter().map(|layer| self.tree(layer).map(String::from)).collect();
+            return places.iter().map(one).collect();
         }
         self.session.worker()?;
         std::thread::scope(|scope| {
-            let jobs: Vec<_> = layers.iter().map(|layer| scope.spawn(|| self.tree(layer).map(String::from))).collect();
+            let jobs: Vec<_> = places.iter().map(|at| scope.spawn(move || one(at))).collect();
             jobs.into_iter().map(|job| job.join().unwrap_or(Err(BuildError::Cancelled))).collect()
         })
+    }
+
+    /// All trees of a stack, lowest first.
+    pub(crate) fn all_trees(&self, stack: &[Layer]) -> Result<Vec<String>, BuildError> {
+        self.trees(stack, &(0..stack.len()).collect::<Vec<_>>())
     }
 }
 
@@ -230,7 +249,7 @@ fn gone(digest: &Digest) -> BuildError {
 
 /// How a blob is compressed, by its media type.
 pub(crate) fn compression(blob: &Descriptor) -> Result<Compression, BuildError> {
-    Compression::of_media_type(&blob.media_type).ok_or_else(|| BuildError::Refused {
+    compress::of_media_type(&blob.media_type).ok_or_else(|| BuildError::Refused {
         action: format!("read layer {}", blob.digest.short()),
         source: format!("its media type `{}` is not one that kuz knows", blob.media_type.escape_debug()).into(),
     })

@@ -1,1 +1,109 @@
-//! Placeholder.
+//! The pipeline: a request to an image, its outputs and a result.
+//!
+//! ```text
+//! request ─► inputs (Dockerfile, context) ─► resolve + plan ─► execute (steps to layers) ─► assemble (image) ─► outputs
+//! ```
+//! Everything up to execution is values. [`Session`] holds what is started late (network, worker). Never prints, and
+//! reads no environment, home directory or clock: they come in as [`request::Machine`].
+
+mod assemble;
+mod compressed;
+pub mod contract;
+mod copy_step;
+pub mod error;
+pub mod event;
+mod execute;
+pub mod images;
+mod inputs;
+mod layers;
+pub mod load;
+mod network;
+mod output;
+pub mod remote;
+pub mod request;
+mod resolve;
+mod run_step;
+pub mod save;
+mod selection;
+mod session;
+pub mod start;
+mod supported;
+mod time;
+pub mod upkeep;
+
+use kuz_image::{Descriptor, ImageId};
+
+pub use kuz_dockerfile::{Diagnostic, Severity, Span};
+pub use kuz_image::Platform;
+pub use kuz_image::reference::Reference;
+pub use kuz_plan::plan::Network;
+pub use kuz_registry::config::{ProxySettings, RegistryConfig};
+pub use kuz_registry::credentials::CredentialPaths;
+pub use kuz_sandbox::{Cancel, main_if_reexec as sandbox_entry};
+pub use kuz_store::FaultPlan;
+pub use session::{Events, Session};
+
+use error::{BuildError, Findings};
+use event::Event;
+use execute::Execution;
+use request::{BuildRequest, Machine};
+
+/// A finished build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The digest of the image's configuration.
+    pub image_id: ImageId,
+    /// Its manifest in the store.
+    pub manifest: Descriptor,
+    /// Bytes of the uncompressed layers.
+    pub size: Option<u64>,
+    /// The tags in full.
+    pub names: Vec<String>,
+    /// What to know, on one line.
+    pub message: Option<String>,
+}
+
+/// Builds what was asked for. Nothing is tagged unless everything before it went well.
+pub fn build(
+    request: &BuildRequest,
+    machine: &Machine,
+    cancel: &Cancel,
+    events: &Events<'_>,
+) -> Result<Built, BuildError> {
+    let inputs = inputs::read(request)?;
+    let session = Session::open(machine, cancel, events)?;
+    let plan = resolve::plan(&session, request, &inputs)?;
+    warn(&session, &inputs, &plan);
+    let execution = Execution::new(&session, request, &inputs, &plan)?;
+    let done = execution.run()?;
+    let image = execution.assemble(&done)?;
+    session.cancelled()?;
+    let names = name(&session, request, &image)?;
+    output::write(&session, request, &image, &names)?;
+    session.empty_trash_if_started();
+    Ok(Built { image_id: image.id, manifest: image.manifest, size: Some(image.size), names, message: None })
+}
+
+/// Tells the findings that do not stop the build, in the order of the file.
+fn warn(session: &Session<'_>, inputs: &inputs::Inputs, plan: &kuz_plan::Plan) {
+    let mut diagnostics = inputs.warnings.clone();
+    diagnostics.extend(plan.warnings.iter().cloned());
+    if diagnostics.is_empty() {
+        return;
+    }
+    diagnostics.sort_by_key(|finding| finding.span.start);
+    let findings = Findings { file: inputs.file.clone(), source: inputs.dockerfile.source.clone(), diagnostics };
+    (session.events)(Event::Warnings(Box::new(findings)));
+}
+
+/// Puts the image under its tags; without any it stays findable by its id.
+fn name(session: &Session<'_>, request: &BuildRequest, image: &assemble::Image) -> Result<Vec<String>, BuildError> {
+    let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
+    let failed = |error| images::failed("name the image".into(), error);
+    if references.is_empty() {
+        session.store.add_untagged(&image.manifest).map_err(failed)?;
+    } else {
+        session.store.set_tags(&references, &image.manifest).map_err(failed)?;
+    }
+    Ok(references.iter().map(ToString::to_string).collect())
+}

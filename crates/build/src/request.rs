@@ -94,7 +94,7 @@ pub struct Machine {
     pub proxies: BTreeMap<String, String>,
     /// `DOCKER_HOST`
     pub docker_host: Option<String>,
-    /// Whether `KUBERNETES_SERVICE_HOST` is set.
+    /// Whether a Kubernetes pod is around: it changes the advice when steps cannot run.
     pub in_kubernetes: bool,
     /// A fault to be put into the store, for tests.
     pub store_fault: Option<kuz_store::FaultPlan>,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use kuz_dockerfile::Diagnostic;
 use kuz_image::reference::Reference;
-use kuz_image::{Digest, Platform, limits};
+use kuz_image::{DiffId, Digest, Platform, limits};
 use kuz_plan::plan::{Base, ImageSource, Op, Plan, Source};
 use kuz_plan::{KnownImage, KnownImages, Need, Planned, Request};
 use kuz_store::Refs;
@@ -79,10 +79,11 @@ fn resolve(session: &Session<'_>, pull: bool, need: &Need) -> Result<KnownImage,
         }
     }
     (session.events)(Event::ResolveStarted { image: name.clone() });
-    let found = session.network()?.resolve(&reference, &need.platform)?;
+    let found = session.network()?.resolve(session, &reference, &need.platform)?;
     let manifest = session.put_blob(&found.manifest_bytes)?;
     session.put_blob(&found.config_bytes)?;
-    remember(session, &need.reference, &need.platform, &manifest, &found.manifest.config.digest)?;
+    let layers = &found.config.rootfs.diff_ids;
+    remember(session, &need.reference, &need.platform, &manifest, &found.manifest.config.digest, layers)?;
     (session.events)(Event::Resolved { image: name, digest: manifest.to_string(), local: false });
     Ok(KnownImage { manifest, config: found.config })
 }
@@ -97,9 +98,10 @@ pub(crate) fn remember(
     reference: &str,
     platform: &Platform,
     manifest: &Digest,
-    config: &Digest,
+    id: &Digest,
+    layers: &[DiffId],
 ) -> Result<(), BuildError> {
-    let refs = Refs { blobs: vec![manifest.clone(), config.clone()], ..Refs::default() };
+    let refs = Refs { blobs: vec![manifest.clone(), id.clone()], layers: layers.to_vec(), ..Refs::default() };
     session
         .store
         .put_with(BASE, &key(reference, platform), manifest.to_string().as_bytes(), &refs)

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kuz_image::Digest;
-use kuz_plan::plan::{Network, Run, Step};
-use kuz_sandbox::{Exit, RunStep, Stdio};
+use kuz_plan::plan::{Inline, Network, Run, Step};
+use kuz_sandbox::{Exit, RunStep, SandboxError, Stdio};
 
 use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, StepName, Stream};
@@ -33,7 +33,7 @@ impl Execution<'_> {
         }
         (self.session.events)(Event::StepStarted(name.clone()));
         let worker = self.session.worker()?;
-        let lowers = self.layers.trees(&stand.layers)?;
+        let lowers = self.layers.all_trees(&stand.layers)?;
         let trees = self.session.trees()?;
         let upper = trees.begin().map_err(|error| BuildError::store("make room for what a step changes", error))?;
         let sandboxed = self.sandbox_step(run, lowers, upper.name().to_string());
@@ -43,8 +43,8 @@ impl Execution<'_> {
             &mut |stream, bytes| {
                 tail.take(bytes);
                 let stream = match stream {
-                    kuz_sandbox::Stream::Out => Stream::Out,
-                    kuz_sandbox::Stream::Err => Stream::Err,
+                    kuz_sandbox::Stream::Stdout => Stream::Out,
+                    kuz_sandbox::Stream::Stderr => Stream::Err,
                 };
                 (self.session.events)(Event::StepOutput { name: name.clone(), stream, bytes: bytes.to_vec() });
             },
@@ -52,14 +52,16 @@ impl Execution<'_> {
         );
         let ended = match exit {
             Ok(Exit::Code(0)) => None,
-            Ok(Exit::Code(code)) => Some(format!("exit code {code}")),
-            Ok(Exit::Signal(signal)) => Some(format!("killed by signal {signal}")),
+            Ok(exit) => Some(exit.to_string()),
             Err(error) => {
                 self.session.cancelled()?;
-                return Err(BuildError::Environment {
-                    message: format!("the step in line {} could not be run", name.line),
-                    source: Some(Box::new(error)),
-                });
+                match error {
+                    SandboxError::NotStarted(start) => Some(cause_chain(&start)),
+                    error => return Err(BuildError::Environment {
+                        message: format!("the step in line {} could not be run", name.line),
+                        source: Some(Box::new(error)),
+                    }),
+                }
             }
         };
         if let Some(ended) = ended {
@@ -80,6 +82,7 @@ impl Execution<'_> {
 
     fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String) -> RunStep {
         let mut env = run.env.clone();
+        env.extend(run.proxies.iter().cloned());
         for (name, value) in &self.session.machine.proxies {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.clone(), value.clone()));
@@ -96,8 +99,9 @@ impl Execution<'_> {
                 Network::Host => kuz_sandbox::Network::Host,
                 Network::None => kuz_sandbox::Network::None,
             },
-            hosts: self.request.hosts.clone(),
-            shm_size: self.request.shm_size,
+            hosts: self.request.hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect(),
+            scripts: run.scripts.iter().map(script).collect(),
+            shm_size: self.request.shm_size.unwrap_or(kuz_sandbox::SHM_BYTES),
             stdio: Stdio::Captured,
             ..RunStep::default()
         }
@@ -112,6 +116,16 @@ impl Execution<'_> {
         }
         Digest::of(&text)
     }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn cause_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn script(file: &Inline) -> kuz_sandbox::Script {
+    kuz_sandbox::Script { name: file.name.clone(), content: file.content.clone().into_bytes() }
 }
 
 /// The last lines of an output, in bounded memory.

@@ -116,6 +116,17 @@ fn docker_manifest(document: &Manifest, names: &[String], path: &dyn Fn(&Digest)
     json!([{"Config": path(&document.config.digest), "RepoTags": tags, "Layers": layers}])
 }
 
+/// Writes the image as a tar to a stream.
+pub(crate) fn write_tar(
+    session: &Session<'_>,
+    manifest: &Descriptor,
+    names: &[String],
+    format: Format,
+    out: impl Write,
+) -> Result<(), BuildError> {
+    to_tar(session, out, &files(session, manifest, names, format)?).map(|_| ())
+}
+
 fn to_tar<W: Write>(session: &Session<'_>, out: W, files: &[(String, Content)]) -> Result<W, BuildError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| BuildError::Store {
         action: "write the image".into(),

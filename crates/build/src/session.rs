@@ -10,9 +10,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use kuz_image::reference::Reference;
 use kuz_image::scan::Scanned;
 use kuz_image::{Descriptor, DiffId, Digest, Document, LayerIndex, Manifest, limits, media_type};
-use kuz_sandbox::{Cancel, Ids, Preflight, Worker};
+use kuz_sandbox::preflight::{Asker, preflight};
+use kuz_sandbox::{Cancel, Ids, Isolation, Worker};
 use kuz_store::{LayerBlob, LayerRecord, Lease, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
 
 use crate::error::BuildError;
@@ -25,6 +27,8 @@ pub type Events<'a> = dyn Fn(Event) + Sync + 'a;
 
 /// The kind of the record with the range of ids that root's sandboxes use.
 const IDS: &str = "ids";
+/// The kind of records that say which repository a blob came from.
+const ORIGIN: &str = "origin";
 /// The kind of records with the times of things that have no other record.
 const TIME: &str = "time";
 /// The kind of records with the path indexes of trees that were never packed.
@@ -39,7 +43,6 @@ pub struct Session<'a> {
     lease: Mutex<Option<Lease>>,
     background_stopped: AtomicBool,
     network: OnceLock<Network>,
-    preflight: OnceLock<Preflight>,
     trees: OnceLock<Trees>,
     worker: OnceLock<Worker>,
     starting: Mutex<()>,
@@ -69,7 +72,6 @@ impl<'a> Session<'a> {
             lease: Mutex::new(None),
             background_stopped: AtomicBool::new(false),
             network: OnceLock::new(),
-            preflight: OnceLock::new(),
             trees: OnceLock::new(),
             worker: OnceLock::new(),
             starting: Mutex::new(()),
@@ -89,7 +91,7 @@ impl<'a> Session<'a> {
 
     /// An error if the user has asked to stop.
     pub(crate) fn cancelled(&self) -> Result<(), BuildError> {
-        if self.cancel.is_triggered() || self.background_stopped.load(Ordering::Relaxed) {
+        if self.cancel.is_cancelled() || self.background_stopped.load(Ordering::Relaxed) {
             return Err(BuildError::Cancelled);
         }
         Ok(())
@@ -129,18 +131,13 @@ impl<'a> Session<'a> {
         Ok(self.network.get_or_init(|| network))
     }
 
-    /// What this machine can do.
-    pub(crate) fn preflight(&self) -> &Preflight {
-        self.preflight.get_or_init(|| kuz_sandbox::preflight(&self.machine.sandbox_machine()))
-    }
-
     /// The ids of this user's sandboxes: as root those that the store was begun with.
     fn ids(&self) -> Result<Ids, BuildError> {
         let failed = |error| BuildError::store("read the store's id range", error);
         let recorded = self.store.get(IDS, "range").map_err(failed)?;
         let recorded = recorded.and_then(|bytes| serde_json::from_slice::<(u32, u32)>(&bytes).ok());
         let machine = self.machine;
-        let ids = kuz_sandbox::detect(machine.uid, machine.gid, machine.user.as_deref().unwrap_or_default(), recorded)
+        let ids = kuz_sandbox::ids::detect(machine.uid, machine.gid, machine.user.as_deref().unwrap_or_default(), recorded)
             .map_err(|error| BuildError::Environment {
                 message: format!("{error}; to mend it: {}", error.mend()),
                 source: None,
@@ -174,18 +171,41 @@ impl<'a> Session<'a> {
             return Ok(worker);
         }
         let dir = trees.dir_clone().map_err(|error| BuildError::store("open the trees of the store", error))?;
-        let worker = Worker::start(&self.ids()?, dir, &kuz_sandbox::WorkerOptions::default()).map_err(|error| {
-            let preflight = self.preflight();
-            let mend = preflight.mend.as_ref().map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
-            BuildError::Environment {
-                message: format!("this machine cannot run steps{mend}"),
-                source: Some(Box::new(error)),
-            }
-        })?;
-        for note in worker.notes() {
-            (self.events)(Event::Isolation { text: note });
+        let ids = self.ids()?;
+        let options = kuz_sandbox::Options::default();
+        let worker = Worker::start(&ids, dir, &options).map_err(|error| self.cannot_run(error))?;
+        let isolation = worker.isolation();
+        if isolation != Isolation::Full {
+            (self.events)(Event::Isolation { text: format!("isolation of steps: {isolation}") });
+        }
+        if ids.is_single() {
+            // Only what is missing is looked for: nothing is started for it.
+            let found = preflight(&self.asker(), None, &options);
+            let mend = found.mend.map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
+            (self.events)(Event::Isolation { text: format!("{}{mend}", found.notes.join("; ")) });
         }
         Ok(self.worker.get_or_init(|| worker))
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            uid: self.machine.uid,
+            gid: self.machine.gid,
+            user: self.machine.user.clone().unwrap_or_default(),
+            recorded: None,
+            kubernetes: self.machine.in_kubernetes,
+        }
+    }
+
+    /// Why steps cannot run here, and the command that mends it.
+    fn cannot_run(&self, error: kuz_sandbox::SandboxError) -> BuildError {
+        let found = preflight(&self.asker(), None, &kuz_sandbox::Options::default());
+        let notes = found.notes.iter().map(|note| format!(": {note}")).collect::<String>();
+        let mend = found.mend.map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
+        BuildError::Environment {
+            message: format!("this machine cannot run steps{notes}{mend}"),
+            source: Some(Box::new(error)),
+        }
     }
 
     // Blobs and documents.
@@ -226,6 +246,19 @@ impl<'a> Session<'a> {
                 source: Box::new(error),
             }),
         }
+    }
+
+    /// The repository that a blob came from: a push to the same registry can mount it from there.
+    pub(crate) fn origin_of(&self, digest: &Digest) -> Result<Option<Reference>, BuildError> {
+        let known = self.store.get(ORIGIN, &digest.to_string());
+        let known = known.map_err(|error| BuildError::store("read a blob's origin", error))?;
+        Ok(known.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.parse().ok()))
+    }
+
+    pub(crate) fn record_origin(&self, digest: &Digest, reference: &Reference) -> Result<(), BuildError> {
+        self.store
+            .put(ORIGIN, &digest.to_string(), reference.to_string().as_bytes())
+            .map_err(|error| BuildError::store("record a blob's origin", error))
     }
 
     // Layers.
@@ -315,7 +348,7 @@ impl<'a> Session<'a> {
         let file = writer.file().try_clone().map_err(|error| BuildError::store("write a layer", error))?;
         let scanned = self
             .worker()?
-            .pack(name.as_str(), file, epoch)
+            .pack(name.as_str(), &file, epoch)
             .map_err(|error| BuildError::store("pack what a step changed", error))?;
         writer
             .commit_digest(&scanned.diff_id.0, scanned.bytes)
@@ -341,6 +374,13 @@ impl<'a> Session<'a> {
         self.trees()?
             .record(tree, &TreeRecord::default())
             .map_err(|error| BuildError::store("record what a step changed", error))
+    }
+
+    /// Deletes trees that nobody needs, if the worker runs anyway: a build that did nothing starts nothing.
+    pub(crate) fn empty_trash_if_started(&self) {
+        if self.worker.get().is_some() {
+            self.empty_trash();
+        }
     }
 
     /// Deletes trees that nobody needs. What cannot be deleted now stays on the list for the next time.

@@ -19,7 +19,7 @@ pub(crate) fn listen(building: bool) -> Cancel {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if RECEIVED.swap(signal, Ordering::SeqCst) == 0 {
-                    trigger.trigger();
+                    trigger.cancel();
                     continue;
                 }
                 if building {

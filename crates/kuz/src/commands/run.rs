@@ -27,8 +27,9 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
         Ok(Ended::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         Err(failure) => {
             progress.say(&render::error(&failure, progress.colour()));
-            match failure.class() {
-                Class::Cancelled => signals::exit_code(),
+            match (&failure, failure.class()) {
+                (BuildError::NotStarted { code, .. }, _) => *code,
+                (_, Class::Cancelled) => signals::exit_code(),
                 _ => exit_code::RUN_FAILED,
             }
         }
