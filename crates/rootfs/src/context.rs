@@ -332,7 +332,6 @@ impl Context {
     }
 
     /// After reading: is the file still in the state in which it was selected?
-    #[expect(clippy::unused_self, reason = "belongs to open_entry")]
     pub fn check_unchanged(&self, entry: &Entry, file: &File) -> Result<(), ContextError> {
         let stat = rustix::fs::fstat(file).map_err(|errno| read_error(&entry.path, errno))?;
         let same_kind = describe(Vec::new(), Vec::new(), &stat, None).kind == entry.kind;

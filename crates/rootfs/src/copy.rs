@@ -164,7 +164,7 @@ impl<'s, W: Write> CopyLayer<'s, W> {
         };
         header.xattrs.retain(|name, _| xattrs::kept(name));
         if let Some(first) = self.first_name(entry, &header.path) {
-            header = Header { kind: Kind::Hardlink, link: first, size: 0, xattrs: Default::default(), ..header };
+            header = Header { kind: Kind::Hardlink, link: first, size: 0, xattrs: xattrs::Xattrs::new(), ..header };
         }
         self.write(&header, content)
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use kuz_image::LayerIndex;
 use kuz_image::index::join;
@@ -18,9 +18,6 @@ use rustix::io::Errno;
 
 use crate::root::{Root, kind, show};
 use crate::{walk, xattrs};
-
-/// Directories that are open at the same time; those above the deepest ones are opened again when needed.
-const OPEN_LEVELS: usize = 64;
 
 /// Why a tree could not become a layer.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +66,6 @@ pub fn index(tree: &Root) -> Result<LayerIndex, PackError> {
 /// Takes an entry and its content.
 type Sink<'s> = &'s mut dyn FnMut(&mut Header, &mut dyn Read) -> Result<(), TarError>;
 
-struct Level {
-    path: Vec<u8>,
-    fd: Option<OwnedFd>,
-    names: std::vec::IntoIter<Vec<u8>>,
-}
-
 struct Packing<'t> {
     tree: &'t Root,
     /// Are attributes wanted?
@@ -89,32 +80,8 @@ impl<'t> Packing<'t> {
     }
 
     fn run(mut self, sink: Sink<'_>) -> Result<(), PackError> {
-        let mut levels = vec![self.level(Vec::new())?];
-        while let Some(mut level) = levels.pop() {
-            let Some(name) = level.names.next() else { continue };
-            let path = join(&level.path, &name);
-            let fd = match level.fd.take() {
-                Some(fd) => fd,
-                None => walk::open_real_dir(self.tree, &level.path).map_err(read_error(&level.path))?,
-            };
-            let below = self.entry(fd.as_fd(), &name, &path, sink)?;
-            level.fd = Some(fd);
-            levels.push(level);
-            if below {
-                let above = levels.len().checked_sub(OPEN_LEVELS).and_then(|at| levels.get_mut(at));
-                if let Some(above) = above {
-                    above.fd = None;
-                }
-                levels.push(self.level(path)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn level(&self, path: Vec<u8>) -> Result<Level, PackError> {
-        let fd = walk::open_real_dir(self.tree, &path).map_err(read_error(&path))?;
-        let names = walk::names(fd.as_fd()).map_err(read_error(&path))?.into_iter();
-        Ok(Level { path, fd: Some(fd), names })
+        let fail = |path: &[u8], errno: Errno| read_error(path)(errno);
+        walk::visit(self.tree, &fail, &mut |directory, name, path| self.entry(directory, name, path, sink))
     }
 
     /// One entry; says whether there's something below it.

@@ -190,7 +190,7 @@ mod tests {
         symlink(&canary, tree.join("a/link")).unwrap();
         symlink("../../canary", tree.join("a/b/up")).unwrap();
         std::fs::write(tree.join("a/b/c/file"), "x").unwrap();
-        std::fs::set_permissions(tree.join("a/b/c"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(tree.join("a/b/c"), std::fs::Permissions::from_mode(0o000)).unwrap();
         std::fs::set_permissions(tree.join("a/b"), std::fs::Permissions::from_mode(0o500)).unwrap();
         let parent = Root::open(outer.path()).unwrap();
         remove_tree(&parent, b"tree").unwrap();

@@ -14,105 +14,11 @@ use kuz_image::limits;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
+pub use crate::path::{GuestPath, PathError};
+pub(crate) use crate::path::{show, split};
+
 /// How often a lookup is repeated that the kernel broke off because of a concurrent rename.
 const LOOKUP_RETRIES: usize = 64;
-
-/// A path inside a tree: names without NUL, `.` and empty ones, no leading slash, within the limits. `..` is allowed;
-/// at the root it stays at the root.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct GuestPath(Vec<u8>);
-
-/// Why some bytes are no path inside a tree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are the path, shortened")]
-pub enum PathError {
-    /// NUL cannot be in a name.
-    #[error("path `{path}` has a NUL byte in it")]
-    Nul { path: String },
-    /// Longer than the kernel takes.
-    #[error("path `{path}…` is longer than {} bytes", limits::PATH_BYTES - 1)]
-    TooLong { path: String },
-    /// A name longer than the kernel takes.
-    #[error("path `{path}` has a name of more than {} bytes", limits::NAME_BYTES)]
-    NameTooLong { path: String },
-    /// Too many directories.
-    #[error("path `{path}…` has more than {} directories", limits::PATH_DEPTH)]
-    TooDeep { path: String },
-}
-
-impl GuestPath {
-    /// Checks and cleans a path. A leading slash means the tree's root, as does its absence.
-    pub fn new(path: &[u8]) -> Result<Self, PathError> {
-        let shown = || show(path.get(..200).unwrap_or(path));
-        if path.len() > 2 * limits::PATH_BYTES {
-            return Err(PathError::TooLong { path: shown() });
-        }
-        if path.contains(&0) {
-            return Err(PathError::Nul { path: shown() });
-        }
-        let mut clean = Vec::with_capacity(path.len());
-        let mut depth = 0;
-        for name in components(path) {
-            if name.len() > limits::NAME_BYTES {
-                return Err(PathError::NameTooLong { path: shown() });
-            }
-            depth += 1;
-            if depth > limits::PATH_DEPTH {
-                return Err(PathError::TooDeep { path: shown() });
-            }
-            if !clean.is_empty() {
-                clean.push(b'/');
-            }
-            clean.extend_from_slice(name);
-        }
-        if clean.len() >= limits::PATH_BYTES {
-            return Err(PathError::TooLong { path: shown() });
-        }
-        Ok(Self(clean))
-    }
-
-    /// The bytes: no leading slash; empty is the root.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Is it the root itself?
-    pub fn is_root(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Does it hold a `..`?
-    pub fn climbs(&self) -> bool {
-        components(&self.0).any(|name| name == b"..")
-    }
-
-    /// The directory and the last name; `None` for the root.
-    pub fn split(&self) -> Option<(Self, &[u8])> {
-        if self.is_root() {
-            return None;
-        }
-        let (parent, name) = split(&self.0);
-        Some((Self(parent.to_vec()), name))
-    }
-
-    /// For lookups: `.` is the root.
-    fn for_kernel(&self) -> &[u8] {
-        if self.0.is_empty() { b"." } else { &self.0 }
-    }
-}
-
-/// Parent (empty at the root) and last name of a clean path.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
-        None => (&[], path),
-    }
-}
-
-/// A path for a message: control characters and broken UTF-8 are escaped.
-pub(crate) fn show(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).escape_debug().to_string()
-}
 
 /// Why something in a tree could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +56,9 @@ pub enum RootError {
 /// A directory that lookups start at and cannot leave.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
+
+/// May put a directory where something else is (directory, name, what is there), and says whether it did.
+pub(crate) type Replace<'r> = &'r mut dyn FnMut(BorrowedFd<'_>, &[u8], &Stat) -> Result<bool, Errno>;
 
 /// Where [`Root::resolve`] ended.
 #[derive(Debug)]
@@ -219,10 +128,10 @@ impl Root {
     pub fn open_regular(&self, path: &GuestPath, limit: u64) -> Result<File, RootError> {
         let failed = Self::open_error(path);
         let handle =
-            self.lookup(path.for_kernel(), OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty()).map_err(&failed)?;
+            self.lookup(path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty()).map_err(&failed)?;
         check_regular(&handle, path, limit)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-        let fd = self.lookup(path.for_kernel(), flags, ResolveFlags::empty()).map_err(&failed)?;
+        let fd = self.lookup(path.as_bytes(), flags, ResolveFlags::empty()).map_err(&failed)?;
         check_regular(&fd, path, limit)?;
         Ok(File::from(fd))
     }
@@ -243,17 +152,17 @@ impl Root {
     /// Opens a directory for reading; links are followed inside the root.
     pub fn open_dir(&self, path: &GuestPath) -> Result<OwnedFd, RootError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        self.lookup(path.for_kernel(), flags, ResolveFlags::empty()).map_err(Self::open_error(path))
+        self.lookup(path.as_bytes(), flags, ResolveFlags::empty()).map_err(Self::open_error(path))
     }
 
     /// The directory that holds `path` (`O_PATH`, links followed inside the root) and the last name. The root itself
     /// and paths that end in `..` have none.
     pub fn parent<'p>(&self, path: &'p GuestPath) -> Result<(OwnedFd, &'p [u8]), RootError> {
         let name = match path.split() {
-            Some((_, name)) if name != b".." => split(&path.0).1,
+            Some((_, name)) if name != b".." => split(path.as_bytes()).1,
             _ => return Err(Self::open_error(path)(Errno::INVAL)),
         };
-        let (directory, _) = split(&path.0);
+        let (directory, _) = split(path.as_bytes());
         let fd = self
             .lookup(directory, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
             .map_err(Self::open_error(path))?;
@@ -265,7 +174,7 @@ impl Root {
         let failed = |errno: Errno| RootError::Stat { path: show(path.as_bytes()), source: errno.into() };
         let mut flags = OFlags::PATH;
         flags.set(OFlags::NOFOLLOW, !follow);
-        match self.lookup(path.for_kernel(), flags, ResolveFlags::empty()) {
+        match self.lookup(path.as_bytes(), flags, ResolveFlags::empty()) {
             Ok(fd) => rustix::fs::fstat(fd).map(Some).map_err(failed),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(failed(errno)),
@@ -284,15 +193,14 @@ impl Root {
         self.make_dirs_with(path, owner, &mut |_, _, _| Ok(false))
     }
 
-    /// As [`Self::make_dirs`]; `replace(directory, name, stat)` may put a directory where something else is, and says
-    /// whether it did.
+    /// As [`Self::make_dirs`], over what `replace` replaces.
     pub(crate) fn make_dirs_with(
         &self,
         path: &GuestPath,
         owner: Option<(u32, u32)>,
-        replace: &mut dyn FnMut(BorrowedFd<'_>, &[u8], &Stat) -> Result<bool, Errno>,
+        replace: Replace<'_>,
     ) -> Result<MadeDirs, RootError> {
-        let mut rest: Vec<Vec<u8>> = components(&path.0).rev().map(<[u8]>::to_vec).collect();
+        let mut rest: Vec<Vec<u8>> = components(path.as_bytes()).rev().map(<[u8]>::to_vec).collect();
         let mut done = MadeDirs { fd: self.directory(b"")?, real: Vec::new(), made: Vec::new() };
         let mut links = 0;
         while let Some(name) = rest.pop() {
@@ -344,13 +252,13 @@ impl Root {
     /// Follows every link of a path inside the root, the last one too, and tells the real path and what is there.
     /// Missing parents are no error: nothing is there then.
     pub fn resolve(&self, path: &GuestPath) -> Result<Resolved, RootError> {
-        let mut rest: Vec<Vec<u8>> = components(&path.0).rev().map(<[u8]>::to_vec).collect();
+        let mut rest: Vec<Vec<u8>> = components(path.as_bytes()).rev().map(<[u8]>::to_vec).collect();
         let (mut real, mut stat) = (Vec::new(), Some(self.stat(&GuestPath::default(), false)?).flatten());
         let mut links = 0;
         while let Some(name) = rest.pop() {
             if name == b".." {
                 real = split(&real).0.to_vec();
-                stat = self.stat(&GuestPath(real.clone()), false)?;
+                stat = self.stat(&GuestPath::real(&real), false)?;
                 continue;
             }
             let next = join(&real, &name);
@@ -368,7 +276,7 @@ impl Root {
                 if target.first() == Some(&b'/') {
                     real.clear();
                 }
-                stat = self.stat(&GuestPath(real.clone()), false)?;
+                stat = self.stat(&GuestPath::real(&real), false)?;
                 rest.extend(components(&target).rev().map(<[u8]>::to_vec));
             } else {
                 real = next;
@@ -447,21 +355,6 @@ mod tests {
 
     fn guest(path: &str) -> GuestPath {
         GuestPath::new(path.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn paths_are_cleaned_and_bounded() {
-        for (from, to) in [("/a//b/./c/", "a/b/c"), ("", ""), ("/", ""), ("./", ""), ("../a", "../a"), ("a/..", "a/..")]
-        {
-            assert_eq!(guest(from).as_bytes(), to.as_bytes());
-        }
-        let long = vec![b'x'; 256];
-        assert!(matches!(GuestPath::new(&long), Err(PathError::NameTooLong { .. })));
-        assert!(matches!(GuestPath::new(b"a\0b"), Err(PathError::Nul { .. })));
-        assert!(matches!(GuestPath::new(&b"a/".repeat(1025)), Err(PathError::TooDeep { .. })));
-        let name = [vec![b'x'; 200], vec![b'/']].concat();
-        assert!(matches!(GuestPath::new(&name.repeat(21)), Err(PathError::TooLong { .. })));
-        assert!(matches!(GuestPath::new(&vec![b'/'; 100_000]), Err(PathError::TooLong { .. })));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the tests of several files share: small tars, small trees, a canary.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -91,7 +92,7 @@ impl Yard {
                 // The tree itself may get another mode: its entry says so.
                 let mut line = format!("{:?} {}", entry.path(), stat.uid());
                 if entry.file_name() != "tree" {
-                    line += &format!(" {:o} {} {} {}", stat.mode(), stat.nlink(), stat.mtime(), stat.mtime_nsec());
+                    let _ = write!(line, " {:o} {} {} {}", stat.mode(), stat.nlink(), stat.mtime(), stat.mtime_nsec());
                 }
                 if stat.is_file() {
                     std::fs::File::open(entry.path()).unwrap().read_to_string(&mut line).unwrap();

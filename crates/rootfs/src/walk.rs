@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kuz_image::index::join;
 use kuz_image::tar::{Header, Kind};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -61,6 +62,48 @@ pub(crate) fn open_seen(directory: BorrowedFd<'_>, name: &[u8], seen: &Stat) -> 
 pub(crate) fn open_dir_in(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty())
+}
+
+/// Directories that [`visit`] has open at the same time; those above the deepest ones are opened again when needed.
+const OPEN_LEVELS: usize = 64;
+
+struct Level {
+    path: Vec<u8>,
+    fd: Option<OwnedFd>,
+    names: std::vec::IntoIter<Vec<u8>>,
+}
+
+/// What [`visit`] calls for every entry: its directory, its name, its path. It says whether to go into the entry.
+pub(crate) type Visitor<'v, E> = &'v mut dyn FnMut(BorrowedFd<'_>, &[u8], &[u8]) -> Result<bool, E>;
+
+/// Walks a tree in the order of names, parents first. The root itself is not visited.
+pub(crate) fn visit<E>(root: &Root, fail: &dyn Fn(&[u8], Errno) -> E, visitor: Visitor<'_, E>) -> Result<(), E> {
+    let open = |path: &[u8]| open_real_dir(root, path).map_err(|errno| fail(path, errno));
+    let enter = |path: Vec<u8>| {
+        let fd = open(&path)?;
+        let names = names(fd.as_fd()).map_err(|errno| fail(&path, errno))?.into_iter();
+        Ok(Level { path, fd: Some(fd), names })
+    };
+    let mut levels = vec![enter(Vec::new())?];
+    while let Some(mut level) = levels.pop() {
+        let Some(name) = level.names.next() else { continue };
+        let path = join(&level.path, &name);
+        let fd = match level.fd.take() {
+            Some(fd) => fd,
+            None => open(&level.path)?,
+        };
+        let below = visitor(fd.as_fd(), &name, &path)?;
+        level.fd = Some(fd);
+        levels.push(level);
+        if below {
+            let above = levels.len().checked_sub(OPEN_LEVELS).and_then(|at| levels.get_mut(at));
+            if let Some(above) = above {
+                above.fd = None;
+            }
+            levels.push(enter(path)?);
+        }
+    }
+    Ok(())
 }
 
 /// overlayfs' whiteout: a character device 0:0.

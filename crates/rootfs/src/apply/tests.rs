@@ -135,12 +135,13 @@ fn state(yard: &Yard, path: &str) -> String {
     }
 }
 
+type Case = (&'static [(&'static str, &'static str)], Vec<(Header, Vec<u8>)>);
+
 #[test]
 fn entries_mean_what_they_mean_in_a_layer() {
     if !is_root("making whiteouts") {
         return;
     }
-    type Case = (&'static [(&'static str, &'static str)], Vec<(Header, Vec<u8>)>);
     let cases: Vec<Case> = vec![
         (&[("gone", "whiteout")], vec![file(".wh.gone", "")]),
         (&[("d/gone", "whiteout"), ("d", "dir")], vec![file("d/.wh.gone", "")]),

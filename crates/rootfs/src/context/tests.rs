@@ -166,6 +166,8 @@ fn entries(context: &Context) -> Vec<Entry> {
     context.select(b".", &simple_match, &rules).unwrap().remove(0).entries
 }
 
+type Change = fn(&std::path::Path);
+
 #[test]
 fn digests_depend_on_content_and_not_on_time() {
     let (_outer, at) = yard();
@@ -175,7 +177,6 @@ fn digests_depend_on_content_and_not_on_time() {
     let old = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
     std::fs::File::options().write(true).open(at.join("a.py")).unwrap().set_times(old).unwrap();
     assert_eq!(of(), first);
-    type Change = fn(&std::path::Path);
     let changes: [(&str, Change); 6] = [
         ("content", |at| std::fs::write(at.join("a.py"), "A.py").unwrap()),
         ("mode", |at| std::fs::set_permissions(at.join("a.py"), std::fs::Permissions::from_mode(0o755)).unwrap()),
@@ -248,7 +249,7 @@ fn many_files_are_hashed_on_all_cores_to_the_same_digest() {
 #[test]
 fn unreadable_files_matter_only_when_they_are_selected() {
     let (_outer, at) = yard();
-    std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let context = Context::open(&at).unwrap();
     assert!(select(&context, ".").is_ok());
     std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0o700)).unwrap();
