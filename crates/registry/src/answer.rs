@@ -83,7 +83,8 @@ fn message(bytes: &[u8]) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let plain = || ["details", "message", "error_description", "error"].map(|field| text(&value, field));
-    let line = if parts.is_empty() { plain().into_iter().find(|line| !line.is_empty()) } else { Some(parts.join("; ")) };
+    let line =
+        if parts.is_empty() { plain().into_iter().find(|line| !line.is_empty()) } else { Some(parts.join("; ")) };
     printable(&line.unwrap_or_default(), 300)
 }
 

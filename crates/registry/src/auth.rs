@@ -121,10 +121,7 @@ impl Auth {
             Challenge::Bearer { realm, service, .. } => Challenge::Bearer { realm, service, scope: None, error: None },
             Challenge::Basic => Challenge::Basic,
         };
-        self.learned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(asked.base.to_string(), without_scope);
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(asked.base.to_string(), without_scope);
         match challenge {
             Challenge::Basic => self.basic(asked).await,
             Challenge::Bearer { realm, service, scope, .. } => {
@@ -138,8 +135,7 @@ impl Auth {
             let found = crate::credentials::Found { credential: credential.clone(), place: "this login".to_owned() };
             return Ok(Lookup { found: Some(found), notes: Vec::new() });
         }
-        let lookup =
-            self.credentials.find(&asked.endpoint.key, asked.repository).await.map_err(Cause::Credentials)?;
+        let lookup = self.credentials.find(&asked.endpoint.key, asked.repository).await.map_err(Cause::Credentials)?;
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         for note in &lookup.notes {
             let note = format!("{note}; going on without credentials for {}", asked.endpoint.key);
@@ -171,12 +167,7 @@ impl Auth {
         (realm, service, scope): (&str, Option<&str>, Option<&str>),
         refused: Option<&Ticket>,
     ) -> Result<Ticket, Cause> {
-        let key = format!(
-            "{} {realm} {} {}",
-            asked.base,
-            service.unwrap_or_default(),
-            asked.scopes.join(" ")
-        );
+        let key = format!("{} {realm} {} {}", asked.base, service.unwrap_or_default(), asked.scopes.join(" "));
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(key).or_default())
@@ -208,8 +199,9 @@ impl Auth {
             let ticket = self.new_ticket(bearer_header(token.expose()), &lookup);
             return Ok(Issued { ticket, until: Instant::now() + Duration::from_secs(3600) });
         }
-        let realm = Url::parse(realm)
-            .map_err(|_| Cause::Protocol { detail: "the registry names a token server that is no address".to_owned() })?;
+        let realm = Url::parse(realm).map_err(|_| Cause::Protocol {
+            detail: "the registry names a token server that is no address".to_owned(),
+        })?;
         let plain = asked.base.scheme() == "http";
         realm::check(asked.endpoint, plain, &realm, credential.is_some())?;
         let mut wanted: Vec<String> = asked.scopes.to_vec();

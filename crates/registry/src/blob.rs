@@ -234,7 +234,9 @@ fn covers(headers: &HeaderMap, from: u64, size: u64) -> bool {
 /// A whole body must have the descriptor's length, where it says one.
 fn check_length(response: &Response, expected: u64) -> Result<(), Cause> {
     if is_html(response) && response.content_length() != Some(expected) {
-        return Err(Cause::Protocol { detail: "a web page instead of a blob (a sign-in page, or a proxy?)".to_owned() });
+        return Err(Cause::Protocol {
+            detail: "a web page instead of a blob (a sign-in page, or a proxy?)".to_owned(),
+        });
     }
     match response.content_length() {
         Some(found) if found != expected => Err(Cause::SizeMismatch { what: "blob", expected, found }),

@@ -177,7 +177,9 @@ impl Inner {
     pub(crate) async fn once(&self, ask: &Ask<'_>) -> Result<Reply, Cause> {
         let base = self.base(ask.endpoint).await?;
         let url = match &ask.place {
-            Place::Path(path) => base.join(path).map_err(|_| Cause::Protocol { detail: format!("`{path}` is no path") })?,
+            Place::Path(path) => {
+                base.join(path).map_err(|_| Cause::Protocol { detail: format!("`{path}` is no path") })?
+            }
             Place::Url(url) => url.clone(),
         };
         let asked = Asked { endpoint: ask.endpoint, base: &base, repository: ask.repository, scopes: ask.scopes };

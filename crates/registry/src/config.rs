@@ -72,7 +72,10 @@ impl ProxySettings {
     /// Takes the settings out of variables; the lower-case spelling wins, as in curl.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let either = |lower: &str, upper: &str| {
-            variable(lower).or_else(|| variable(upper)).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+            variable(lower)
+                .or_else(|| variable(upper))
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty())
         };
         let all = either("all_proxy", "ALL_PROXY");
         Self {
@@ -236,9 +239,8 @@ impl RegistryConfig {
     }
 
     fn section(&self, key: &str) -> RegistrySection {
-        let named = |(name, section): (&String, &RegistrySection)| {
-            (host::registry_key(name) == key).then(|| section.clone())
-        };
+        let named =
+            |(name, section): (&String, &RegistrySection)| (host::registry_key(name) == key).then(|| section.clone());
         self.registry.iter().find_map(named).unwrap_or_default()
     }
 

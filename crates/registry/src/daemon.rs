@@ -102,7 +102,11 @@ pub async fn load(
     let good = response.status().is_success();
     let status = response.status().as_u16();
     let loaded = answer(response, timing, &broken).await?;
-    if good { Ok(loaded) } else { Err(DaemonError::Refused { detail: format!("status {status}: {}", loaded.join(" ")) }) }
+    if good {
+        Ok(loaded)
+    } else {
+        Err(DaemonError::Refused { detail: format!("status {status}: {}", loaded.join(" ")) })
+    }
 }
 
 async fn reachable(socket: &Path) -> Result<(), DaemonError> {
@@ -182,7 +186,8 @@ mod tests {
             while !head.ends_with("\r\n\r\n") {
                 reader.read_line(&mut head).unwrap();
             }
-            let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
             let mut body = vec![0; length.unwrap()];
             reader.read_exact(&mut body).unwrap();
             let mut stream = stream;

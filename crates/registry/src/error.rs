@@ -230,7 +230,9 @@ pub enum Cause {
         detail: String,
     },
     /// The server's certificate isn't trusted.
-    #[error("certificate not trusted: {detail}; if it's yours: [registry.\"{host}\"] ca = [\"/path/to/ca.pem\"] in kuz.toml")]
+    #[error(
+        "certificate not trusted: {detail}; if it's yours: [registry.\"{host}\"] ca = [\"/path/to/ca.pem\"] in kuz.toml"
+    )]
     Untrusted {
         /// Why.
         detail: String,

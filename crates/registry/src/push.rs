@@ -129,8 +129,7 @@ impl Inner {
     ) -> Result<Digest, Cause> {
         let mut seen = std::collections::BTreeSet::new();
         let blobs = image.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest.clone()));
-        let uploads: Vec<_> =
-            blobs.map(|blob| self.push_blob(endpoint, reference, blob, source, progress)).collect();
+        let uploads: Vec<_> = blobs.map(|blob| self.push_blob(endpoint, reference, blob, source, progress)).collect();
         let mut uploads = stream::iter(uploads).buffer_unordered(PARALLEL_BLOBS);
         while let Some(done) = uploads.next().await {
             done?;
@@ -232,9 +231,11 @@ impl Inner {
             }
         };
         match claimed_digest(reply.response.headers())? {
-            Some(found) if found.algorithm() == digest.algorithm() && found != *digest => {
-                Err(Cause::DigestMismatch { what: "the manifest that the registry stored", expected: digest.clone(), found })
-            }
+            Some(found) if found.algorithm() == digest.algorithm() && found != *digest => Err(Cause::DigestMismatch {
+                what: "the manifest that the registry stored",
+                expected: digest.clone(),
+                found,
+            }),
             _ => Ok(()),
         }
     }

@@ -31,7 +31,9 @@ pub(crate) fn check(endpoint: &Endpoint, plain: bool, realm: &Url, with_secret: 
     match realm.scheme() {
         "https" => {}
         "http" if plain => {}
-        other => return refused(format!("the registry names the token server {host}, reached by `{other}`, not https")),
+        other => {
+            return refused(format!("the registry names the token server {host}, reached by `{other}`, not https"));
+        }
     }
     if !realm.username().is_empty() || realm.password().is_some() {
         return refused(format!("the registry names a token server with a name or password in its address ({host})"));

@@ -118,8 +118,7 @@ impl Inner {
             index_digest.get_or_insert_with(|| fetched.digest.clone());
             let chosen = choose(index, platform)?;
             let digest = &chosen.digest;
-            fetched =
-                self.document(&repository, &digest.to_string(), Some(digest), Some(chosen), others_left).await?;
+            fetched = self.document(&repository, &digest.to_string(), Some(digest), Some(chosen), others_left).await?;
         }
         let Document::Manifest(manifest) = fetched.document else {
             return Err(Cause::Protocol { detail: format!("indexes nested deeper than {INDEX_DEPTH}") });
@@ -219,12 +218,7 @@ impl Inner {
         }
     }
 
-    async fn digest_at(
-        &self,
-        endpoint: &Endpoint,
-        reference: &Reference,
-        others_left: bool,
-    ) -> Result<Digest, Cause> {
+    async fn digest_at(&self, endpoint: &Endpoint, reference: &Reference, others_left: bool) -> Result<Digest, Cause> {
         let repository = Repository::new(endpoint, reference.path(), "pull");
         self.head_digest(&repository, reference.tag_or_latest(), others_left).await
     }

@@ -127,7 +127,11 @@ impl Inner {
         let expected = &job.descriptor.digest;
         match claimed_digest(reply.response.headers())? {
             Some(found) if found.algorithm() == expected.algorithm() && found != *expected => {
-                Err(Cause::DigestMismatch { what: "the blob that the registry stored", expected: expected.clone(), found })
+                Err(Cause::DigestMismatch {
+                    what: "the blob that the registry stored",
+                    expected: expected.clone(),
+                    found,
+                })
             }
             _ => Ok(()),
         }

@@ -96,7 +96,8 @@ async fn run(
     timeout: Duration,
 ) -> Result<(bool, Vec<u8>), CredentialError> {
     let program = find(name, programs)?;
-    let failed = |error: std::io::Error| CredentialError::HelperFailed { name: name.to_owned(), detail: error.to_string() };
+    let failed =
+        |error: std::io::Error| CredentialError::HelperFailed { name: name.to_owned(), detail: error.to_string() };
     let talk = async {
         let mut child = Command::new(program)
             .arg(verb)
@@ -123,8 +124,8 @@ async fn run(
 
 /// The program in the search path. Its name comes from a file: it must not be able to name a path.
 fn find(name: &str, programs: Option<&OsStr>) -> Result<PathBuf, CredentialError> {
-    let valid = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let valid =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if !valid {
         return Err(CredentialError::HelperName { name: name.to_owned() });
     }

@@ -171,11 +171,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(
-    listener: std::net::TcpListener,
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
-    state: Arc<Mutex<State>>,
-) {
+async fn serve(listener: std::net::TcpListener, acceptor: Option<tokio_rustls::TlsAcceptor>, state: Arc<Mutex<State>>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((stream, _)) = listener.accept().await {
         let (state, acceptor) = (Arc::clone(&state), acceptor.clone());
