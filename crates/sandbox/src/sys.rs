@@ -209,10 +209,17 @@ fn restore_signals(mask: &SignalMask) -> io::Result<()> {
 
 /// No signal blocked, all with their default action: the state in which a command starts.
 pub(crate) fn default_signals() -> io::Result<()> {
-    // SAFETY: sets actions to SIG_DFL, which runs no code of ours; numbers that cannot be set are left alone.
+    /// A kernel `sigaction` of zeros: SIG_DFL without flags. No architecture's has more than four words.
+    const DEFAULT: [u64; 4] = [0; 4];
+    /// Bytes of the kernel's signal set.
+    const SET_BYTES: usize = 8;
+    // SAFETY: sets actions to SIG_DFL, which runs no code of ours, from a constant that is long enough; numbers that
+    // cannot be set are left alone. Not through libc, which keeps two signals for itself (and leaves them ignored in
+    // processes that it spawned).
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            let none = ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, SET_BYTES);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         check(libc::sigemptyset(&raw mut none))?;

@@ -111,7 +111,8 @@ fn no_right_of_the_machine_is_left() {
             }
             assert!(!text.is_empty());
         }
-        let status = read("cat /proc/self/status");
+        let step = RunStep { argv: vec!["cat".into(), "/proc/self/status".into()], ..sh("") };
+        let status = place.run(step).1;
         let field = |name: &str| {
             status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or("").trim().to_owned()
         };
@@ -210,11 +211,11 @@ fn nothing_of_ours_gets_into_the_layer() {
         assert_eq!(changed(&["base"], sh("true")), none);
         assert_eq!(changed(&["base"], sh("echo x > /tmp/new; rm /etc/motd")), ["etc", "etc/motd", "tmp", "tmp/new"]);
         // An image without the directories, one with links, one whose resolv.conf leads nowhere.
-        let busybox = |script: &str| RunStep { argv: vec!["/b".into(), "sh".into(), "-c".into(), script.into()], ..sh("") };
-        assert_eq!(changed(&["bare"], busybox("/b cat /etc/hostname")), none);
-        assert_eq!(changed(&["bare", "links"], busybox("/b test -s /etc/hosts && /b test -s /etc/hostname")), none);
+        let busybox = |script: &str| RunStep { argv: ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec(), ..sh("") };
+        assert_eq!(changed(&["bare"], busybox("/busybox cat /etc/hostname")), none);
+        assert_eq!(changed(&["bare", "links"], busybox("test -s /etc/hosts && test -s /etc/hostname")), none);
         // What the command itself puts beside our mount points stays.
-        assert_eq!(changed(&["bare", "links"], busybox("/b touch /run/mine")), ["run", "run/mine"]);
+        assert_eq!(changed(&["bare", "links"], busybox("/busybox touch /run/mine")), ["run", "run/mine"]);
         let bind = |target: &str| RunStep { tmpfs: vec![Tmpfs { target: target.into(), size: None }], ..sh("df") };
         assert_eq!(changed(&["base"], bind("/a/b/c")), none);
         assert_eq!(changed(&["base"], bind("/out/x")), none);
@@ -383,7 +384,7 @@ fn a_dying_caller_takes_everything_along() {
             })
         };
         started.recv().unwrap();
-        assert!(place::processes_with(&marker) > 0);
+        place::wait_until("the process has started", || place::processes_with(&marker) > 0);
         // The worker is killed outright, as when memory runs out.
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(),
@@ -391,11 +392,7 @@ fn a_dying_caller_takes_everything_along() {
         )
         .unwrap();
         assert!(matches!(runner.join().unwrap(), Err(SandboxError::Gone)));
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while place::processes_with(&marker) > 0 {
-            assert!(Instant::now() < deadline, "a process is left");
-            std::thread::yield_now();
-        }
+        place::wait_until("nothing is left", || place::processes_with(&marker) == 0);
     });
 }
 

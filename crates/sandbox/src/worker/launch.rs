@@ -16,7 +16,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
 use super::server::{STUB_LAYER, Shared, checked, failed, tree};
-use super::stubs;
+use super::{copied, stubs};
 use crate::init;
 use crate::order::{Failure, InitOrder, Poke, Reply, Report, RootSource, Stub};
 use crate::protocol::Channel;
@@ -71,15 +71,15 @@ fn run_in(
     work: &str,
 ) -> Result<Reply, Failure> {
     make_directories(shared, &order, work)?;
-    let overlay = shared.isolation.overlay();
-    let root = if overlay {
-        RootSource::Overlay {
+    let copied =
+        if shared.isolation.overlay() { None } else { Some(copied::fill(shared, &order.lowers, work)?) };
+    let root = match &copied {
+        Some(copied) => RootSource::Directory(copied.path.clone()),
+        None => RootSource::Overlay {
             lowers: layers(shared, &order.lowers),
             upper: order.upper.clone(),
             work: format!("{work}/w"),
-        }
-    } else {
-        super::copied::fill(shared, &order.lowers, work)?
+        },
     };
     let mut binds = fds;
     let given = binds.split_off(order.guest.binds.len().min(binds.len()));
@@ -99,11 +99,11 @@ fn run_in(
     let (end, stubs) = live(shared, channel, &init, streams, binds, grace)?;
     match end {
         End::Exited(exit) => {
-            let changed = if overlay { order.upper.clone() } else { format!("{work}/{}", super::copied::ROOT) };
-            stubs::remove(shared, &changed, &order.lowers, &stubs, overlay)
+            let changed = copied.as_ref().map_or(&order.upper, |copied| &copied.path);
+            stubs::remove(shared, changed, &order.lowers, &stubs, copied.is_none())
                 .map_err(|errno| failed("remove the mount points", errno))?;
-            if !overlay {
-                super::copied::take_changes(shared, &order.upper, work)?;
+            if let Some(copied) = &copied {
+                copied.take_changes(shared, &order.upper)?;
             }
             Ok(Reply::Exited(exit))
         }
@@ -114,7 +114,7 @@ fn run_in(
 }
 
 /// The lower layers from the bottom up, on top of the mount points.
-pub(super) fn layers(shared: &Shared, lowers: &[String]) -> Vec<String> {
+fn layers(shared: &Shared, lowers: &[String]) -> Vec<String> {
     std::iter::once(format!("{}/{STUB_LAYER}", shared.own)).chain(lowers.iter().cloned()).collect()
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kuz_image::compress::Compression;
 use kuz_image::tar::{Header, Kind, TarReader, TarWriter};
@@ -121,6 +122,15 @@ pub(crate) fn processes_with(argument: &str) -> usize {
     std::fs::read_dir("/proc").unwrap().flatten().filter(with).count()
 }
 
+/// Waits, with a deadline, for something that happens by itself.
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// An entry of a layer.
 pub(crate) enum Make<'a> {
     Dir(u32),
@@ -199,7 +209,7 @@ impl Place {
         base.extend(links.iter().map(|path| (path.as_str(), Make::Link("busybox"))));
         base.extend(libraries.iter().map(|(path, content)| (path.as_str(), Make::Program(content))));
         self.make_layer("base", &base);
-        self.make_layer("bare", &[("b", Make::Program(busybox))]);
+        self.make_layer("bare", &[("busybox", Make::Program(busybox))]);
         self.make_layer(
             "links",
             &[
