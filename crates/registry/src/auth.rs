@@ -118,13 +118,13 @@ impl Auth {
         refused: Option<&Ticket>,
     ) -> Result<Ticket, Cause> {
         let without_scope = match challenge.clone() {
-            Challenge::Bearer { realm, service, .. } => Challenge::Bearer { realm, service, scope: None, error: None },
+            Challenge::Bearer { realm, service, .. } => Challenge::Bearer { realm, service, scope: None },
             Challenge::Basic => Challenge::Basic,
         };
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(asked.base.to_string(), without_scope);
         match challenge {
             Challenge::Basic => self.basic(asked).await,
-            Challenge::Bearer { realm, service, scope, .. } => {
+            Challenge::Bearer { realm, service, scope } => {
                 self.bearer(transport, asked, (realm, service.as_deref(), scope.as_deref()), refused).await
             }
         }
@@ -197,7 +197,7 @@ impl Auth {
         let credential = lookup.found.as_ref().map(|found| &found.credential);
         if let Some(Credential::Registry { token }) = credential {
             let ticket = self.new_ticket(bearer_header(token.expose()), &lookup);
-            return Ok(Issued { ticket, until: Instant::now() + Duration::from_secs(3600) });
+            return Ok(Issued { ticket, until: Instant::now() + Duration::from_hours(1) });
         }
         let realm = Url::parse(realm).map_err(|_| Cause::Protocol {
             detail: "the registry names a token server that is no address".to_owned(),

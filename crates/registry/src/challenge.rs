@@ -9,13 +9,7 @@ pub(crate) enum Challenge {
     /// Name and password with every request.
     Basic,
     /// A token from the realm.
-    Bearer {
-        realm: String,
-        service: Option<String>,
-        scope: Option<String>,
-        /// `insufficient_scope`, `invalid_token`.
-        error: Option<String>,
-    },
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 /// The challenge to answer: bearer before basic; `None` where neither is offered.
@@ -31,12 +25,7 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
             };
             if challenge.scheme.eq_ignore_ascii_case("bearer") {
                 if let Some(realm) = parameter("realm") {
-                    return Some(Challenge::Bearer {
-                        realm,
-                        service: parameter("service"),
-                        scope: parameter("scope"),
-                        error: parameter("error"),
-                    });
+                    return Some(Challenge::Bearer { realm, service: parameter("service"), scope: parameter("scope") });
                 }
             } else if challenge.scheme.eq_ignore_ascii_case("basic") {
                 best = Some(Challenge::Basic);
@@ -58,7 +47,6 @@ mod tests {
                 realm: realm.into(),
                 service: service.map(Into::into),
                 scope: scope.map(Into::into),
-                error: None,
             })
         };
         for (headers, want) in [

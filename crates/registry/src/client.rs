@@ -136,7 +136,8 @@ impl Client {
     /// Tries credentials out against the registry itself, before they are stored.
     pub async fn verify_login(&self, registry: &str, credential: &Credential) -> Result<(), RegistryError> {
         let attempts = Attempts::new(Action::Login, registry);
-        let endpoint = match self.inner.config.origin(registry) {
+        let origin = crate::host::registry_name(registry).and_then(|name| self.inner.config.origin(&name));
+        let endpoint = match origin {
             Ok(endpoint) => endpoint,
             Err(error) => return Err(attempts.fail_early(registry, Cause::Host(error))),
         };

@@ -117,12 +117,12 @@ impl Default for Timing {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             stall: Duration::from_secs(30),
-            commit: Duration::from_secs(300),
+            commit: Duration::from_mins(5),
             attempts: 5,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(10),
-            longest_retry_after: Duration::from_secs(60),
-            budget: Duration::from_secs(180),
+            longest_retry_after: Duration::from_mins(1),
+            budget: Duration::from_mins(3),
             helper: Duration::from_secs(30),
         }
     }

@@ -137,6 +137,16 @@ pub(crate) fn registry_key(name: &str) -> String {
     }
 }
 
+/// A registry as somebody typed it (`quay.io`, `https://index.docker.io/v1/`) to the name that it is stored under.
+pub fn registry_name(text: &str) -> Result<String, HostError> {
+    let text = text.trim();
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let name = bare.trim_end_matches('/');
+    let name = name.strip_suffix("/v1").or_else(|| name.strip_suffix("/v2")).unwrap_or(name);
+    let host: Host = name.parse()?;
+    Ok(registry_key(&host.to_string()))
+}
+
 /// The host that answers for a registry.
 pub(crate) fn api_host(key: &str) -> Result<Host, HostError> {
     if key == HUB { HUB_API.parse() } else { key.parse() }
@@ -155,6 +165,22 @@ mod tests {
             ["", ":80", "a:", "a:b", "a:99999", "http://a", "a/b", "u@a", "a b", "[::1", "::1", "2130706433", "127.1"]
         {
             assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn typed_names_are_normalised() {
+        for (typed, want) in [
+            ("quay.io", Some("quay.io")),
+            (" https://Quay.io/ ", Some("quay.io")),
+            ("https://index.docker.io/v1/", Some("docker.io")),
+            ("registry-1.docker.io", Some("docker.io")),
+            ("127.0.0.1:5000/v2/", Some("127.0.0.1:5000")),
+            ("quay.io/team", None),
+            ("u@quay.io", None),
+            ("", None),
+        ] {
+            assert_eq!(registry_name(typed).ok().as_deref(), want, "{typed}");
         }
     }
 

@@ -35,7 +35,7 @@ pub use client::Client;
 pub use config::RegistryConfig;
 pub use credentials::{Credential, CredentialPaths};
 pub use error::{Action, Attempt, Cause, Class, RegistryError};
-pub use host::{Host, HostError};
+pub use host::{Host, HostError, registry_name};
 pub use push::{BlobSource, PushBlob, PushEvent, PushImage, PushProgress};
 pub use resolve::Resolved;
 pub use secret::Secret;

@@ -3,7 +3,6 @@
 //! A manifest's bytes and the descriptors of its blobs go in; blobs are read from a [`BlobSource`] only when they must
 //! be uploaded. The manifest goes last, under each tag. Only the registry itself is asked, never a mirror.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -71,12 +70,6 @@ pub enum PushEvent {
 
 /// Hears what happens.
 pub type PushProgress = Arc<dyn Fn(PushEvent) + Send + Sync>;
-
-impl fmt::Debug for dyn BlobSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BlobSource")
-    }
-}
 
 impl Client {
     /// Pushes an image; gives the manifest's digest.
@@ -183,8 +176,12 @@ impl Inner {
     async fn has_blob(&self, repository: &Repository<'_>, digest: &Digest) -> Result<bool, Cause> {
         let ask = repository.ask(Method::HEAD, &format!("blobs/{digest}"), &[200, 404]);
         let mut patience = Patience::new(&self.config.timing, false);
-        let reply = self.ask(&ask, &mut patience).await?;
-        Ok(reply.response.status().as_u16() == 200)
+        match self.ask(&ask, &mut patience).await {
+            Ok(reply) => Ok(reply.response.status().as_u16() == 200),
+            // Storage that a registry redirects to may only take GET: the upload will tell.
+            Err(Cause::Status { status: 400..=499, .. }) => Ok(false),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Asks for a mount. A registry that may not, or won't, opens an upload instead, or says no.

@@ -12,6 +12,7 @@ use crate::error::Cause;
 #[derive(Debug)]
 pub(crate) struct Patience<'a> {
     timing: &'a Timing,
+    others_left: bool,
     attempts: u32,
     failures: u32,
     paused: Duration,
@@ -21,7 +22,7 @@ impl<'a> Patience<'a> {
     /// Full patience for the last endpoint; with others left, a dead one costs two tries only.
     pub(crate) fn new(timing: &'a Timing, others_left: bool) -> Self {
         let attempts = if others_left { timing.attempts.min(2) } else { timing.attempts };
-        Self { timing, attempts, failures: 0, paused: Duration::ZERO }
+        Self { timing, others_left, attempts, failures: 0, paused: Duration::ZERO }
     }
 
     /// Something new arrived: failures in a row start anew, the budget doesn't.
@@ -36,6 +37,8 @@ impl<'a> Patience<'a> {
             return Err(cause);
         }
         let pause = match cause.retry_after() {
+            // Somebody else can be asked meanwhile.
+            Some(asked) if self.others_left && asked > self.timing.longest_pause => return Err(cause),
             Some(asked) => asked.min(self.timing.longest_retry_after),
             None => self.own_pause(),
         };

@@ -26,14 +26,14 @@ pub enum Stored {
     Helper(String),
 }
 
-/// Stores credentials for a registry (`docker.io`, `host:port`).
+/// Stores credentials for a registry (`docker.io`, `host:port`, also as a web address).
 pub async fn login(
     paths: &CredentialPaths,
     registry: &str,
     credential: &Credential,
     timeout: Duration,
 ) -> Result<Stored, CredentialError> {
-    let key = host::registry_key(registry);
+    let key = host::registry_name(registry).map_err(CredentialError::Registry)?;
     let path = place(paths)?;
     let mut file = AuthFile::read(path)?.unwrap_or_else(|| AuthFile { path: path.to_owned(), content: Map::new() });
     let server = server_names(&key).swap_remove(0);
@@ -53,7 +53,7 @@ pub async fn login(
 
 /// Forgets the credentials for a registry; whether there were any.
 pub async fn logout(paths: &CredentialPaths, registry: &str, timeout: Duration) -> Result<bool, CredentialError> {
-    let key = host::registry_key(registry);
+    let key = host::registry_name(registry).map_err(CredentialError::Registry)?;
     let path = place(paths)?;
     let Some(mut file) = AuthFile::read(path)? else { return Ok(false) };
     let mut known = false;

@@ -152,6 +152,9 @@ pub enum CredentialError {
         #[source]
         source: io::Error,
     },
+    /// No registry.
+    #[error("{0}")]
+    Registry(crate::host::HostError),
     /// There's no file to write to.
     #[error("no place to keep credentials: neither HOME nor DOCKER_CONFIG is set")]
     Nowhere,

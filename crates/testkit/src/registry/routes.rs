@@ -85,13 +85,13 @@ fn target(path: &str) -> Target<'_> {
 
 /// The scope that a request needs.
 fn scope(target: &Target<'_>, method: &str) -> String {
-    let repository = match target {
-        Target::Manifest(repository, _)
-        | Target::Blob(repository, _)
-        | Target::StartUpload(repository)
-        | Target::Upload(repository, _)
-        | Target::Tags(repository) => repository,
-        _ => return String::new(),
+    let (Target::Manifest(repository, _)
+    | Target::Blob(repository, _)
+    | Target::StartUpload(repository)
+    | Target::Upload(repository, _)
+    | Target::Tags(repository)) = target
+    else {
+        return String::new();
     };
     let actions = if matches!(method, "GET" | "HEAD") { "pull" } else { "pull,push" };
     format!("repository:{repository}:{actions}")
