@@ -261,6 +261,19 @@ mod tests {
         assert_eq!(identity("5", Accounts::default()).map(|found| found.uid), Ok(5));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn only_zero_is_root(spec in "[0-9+x-]{1,24}(:[0-9+-]{0,24})?") {
+            for found in [identity(&spec, Accounts::default()).map(|found| found.uid), owner(&spec, Accounts::default()).map(|o| o.0)] {
+                let user = spec.split(':').next().unwrap_or_default();
+                if let Ok(uid) = found {
+                    let digits = user.trim_start_matches('0');
+                    proptest::prop_assert_eq!(uid.to_string(), if digits.is_empty() { "0" } else { digits });
+                }
+            }
+        }
+    }
+
     #[test]
     fn ghsa_72x6_oversized_files_are_refused() {
         let huge = vec![b'x'; limits::ACCOUNT_FILE_BYTES + 1];

@@ -168,6 +168,11 @@ mod tests {
             let got = Chmod::parse(text).unwrap().apply(mode, is_dir);
             assert_eq!(got, want, "{text} on {mode:o}: {got:o}");
         }
+        proptest::proptest!(|(text in "[ugoa]{0,2}[+=-][rwxXstugo]{0,3}(,[0-9a]{1,2}=r)?", mode in 0u32..=0o7777)| {
+            if let Ok(chmod) = Chmod::parse(&text) {
+                proptest::prop_assert!(chmod.apply(mode, false) <= 0o7777 && chmod.apply(mode, true) <= 0o7777);
+            }
+        });
         for bad in
             ["", "8", "10000", "77777", "-1", "0x7", "u", "x=r", "u=z", "u=ug", "755,", ",", "00000755", "7 ", "+"]
         {

@@ -185,7 +185,7 @@ impl Context {
             return self.literal(&base, ignored).map(|source| vec![source]);
         }
         let mut sources = Vec::new();
-        for path in self.expand(&base, rest, matcher)? {
+        for path in self.expand(&base, rest, matcher, ignored)? {
             match self.literal(&path, ignored) {
                 Ok(source) => sources.push(source),
                 Err(ContextError::Ignored { .. }) => {}
@@ -195,25 +195,34 @@ impl Context {
         Ok(sources)
     }
 
-    /// The paths that match, in order. Only real directories are searched; the literal beginning may go through links.
-    fn expand(&self, base: &[u8], patterns: &[&[u8]], matcher: Matcher<'_>) -> Result<Vec<Vec<u8>>, ContextError> {
-        let start = self.resolve(base)?;
-        if start.1.as_ref().map(kind) != Some(FileType::Directory) {
+    /// The paths that match, in order. Only real directories are searched, and none that is ignored with all it holds;
+    /// the literal beginning may go through links.
+    fn expand(
+        &self,
+        base: &[u8],
+        patterns: &[&[u8]],
+        matcher: Matcher<'_>,
+        ignored: Ignore<'_>,
+    ) -> Result<Vec<Vec<u8>>, ContextError> {
+        let (real, stat) = self.resolve(base)?;
+        if stat.as_ref().map(kind) != Some(FileType::Directory) {
             return Ok(Vec::new());
         }
         // Pairs of the real path, for reading, and the path as named.
-        let mut found = vec![(start.0, base.to_vec())];
+        let mut found = vec![(real, base.to_vec())];
         for (level, pattern) in patterns.iter().enumerate() {
             let last = level + 1 == patterns.len();
             let mut next = Vec::new();
-            for (real, named) in &found {
-                let directory = walk::open_real_dir(&self.root, real).map_err(|errno| read_error(real, errno))?;
-                let names = walk::names(directory.as_fd()).map_err(|errno| read_error(real, errno))?;
+            for (real, named) in found {
+                if !real.is_empty() && ignored(&real, true) == Verdict::Drop {
+                    continue;
+                }
+                let directory = walk::open_real_dir(&self.root, &real).map_err(|errno| read_error(&real, errno))?;
+                let names = walk::names(directory.as_fd()).map_err(|errno| read_error(&real, errno))?;
                 for name in names.into_iter().filter(|name| matcher(pattern, name)) {
-                    let is_dir =
-                        || walk::stat_in(directory.as_fd(), &name).is_ok_and(|s| kind(&s) == FileType::Directory);
-                    if last || is_dir() {
-                        next.push((join(real, &name), join(named, &name)));
+                    let stat = || walk::stat_in(directory.as_fd(), &name);
+                    if last || stat().is_ok_and(|stat| kind(&stat) == FileType::Directory) {
+                        next.push((join(&real, &name), join(&named, &name)));
                     }
                 }
             }

@@ -12,7 +12,7 @@
 //! Directories that hold something new are listed with the mode and owner that they have, because unpackers give
 //! unlisted ones a mode of their own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
@@ -100,6 +100,8 @@ pub struct CopyLayer<'s, W: Write> {
     target: Vec<u8>,
     /// Directories that are listed, with all above them.
     listed: BTreeSet<Vec<u8>>,
+    /// Those of them that this layer made: the stack has nothing below them, so it needn't be asked.
+    fresh: HashSet<Vec<u8>>,
     /// First names of the present source's files.
     linked: HashMap<(u64, u64), Vec<u8>>,
     skipped: Vec<Vec<u8>>,
@@ -108,8 +110,16 @@ pub struct CopyLayer<'s, W: Write> {
 impl<'s, W: Write> CopyLayer<'s, W> {
     /// An empty layer on this stack.
     pub fn new(stack: &'s Stack, options: CopyOptions, writer: LayerWriter<W>) -> Self {
-        let (listed, linked) = (BTreeSet::from([Vec::new()]), HashMap::new());
-        Self { stack, options, writer, target: Vec::new(), listed, linked, skipped: Vec::new() }
+        Self {
+            stack,
+            options,
+            writer,
+            target: Vec::new(),
+            listed: BTreeSet::from([Vec::new()]),
+            fresh: HashSet::new(),
+            linked: HashMap::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// Starts a source: finds out where it goes, and makes the directories for it. `name` is the last name of the
@@ -237,10 +247,12 @@ impl<'s, W: Write> CopyLayer<'s, W> {
             header.link = target;
         }
         self.list_dirs(split(&located).0)?;
-        if header.kind != Kind::Dir {
-            // What was listed below a directory that now goes is gone with it.
+        if header.kind != Kind::Dir && self.listed.contains(&located) {
+            // A directory of this layer goes, and what was listed below it with it.
             let prefix = join(&located, b"");
-            self.listed.retain(|path| *path != located && !path.starts_with(&prefix));
+            let stays = |path: &Vec<u8>| *path != located && !path.starts_with(&prefix);
+            self.listed.retain(stays);
+            self.fresh.retain(stays);
         }
         header.path = located;
         header.mtime = self.clamp(header.mtime);
@@ -293,6 +305,9 @@ impl<'s, W: Write> CopyLayer<'s, W> {
 
     fn write(&mut self, header: &Header, content: &mut dyn Read) -> Result<(), CopyError> {
         if header.kind == Kind::Dir {
+            if self.is_dir(&header.path).is_none() {
+                self.fresh.insert(header.path.clone());
+            }
             self.listed.insert(header.path.clone());
         }
         if header.kind == Kind::File {
@@ -341,6 +356,9 @@ impl<'s, W: Write> CopyLayer<'s, W> {
         let own: &LayerIndex = self.writer.index();
         if let Some(entry) = own.entries.get(path) {
             return Some(entry);
+        }
+        if self.fresh.contains(split(path).0) {
+            return None;
         }
         let hidden =
             ancestors(path).any(|at| own.entries.get(at).is_some_and(|entry| !matches!(entry.node, Node::Dir { .. })));

@@ -121,4 +121,16 @@ mod tests {
         assert!(matches!(GuestPath::new(&name.repeat(21)), Err(PathError::TooLong { .. })));
         assert!(matches!(GuestPath::new(&vec![b'/'; 100_000]), Err(PathError::TooLong { .. })));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_is_clean_whatever_it_was(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            if let Ok(path) = GuestPath::new(&bytes) {
+                let clean = path.as_bytes();
+                proptest::prop_assert!(!clean.starts_with(b"/") && !clean.ends_with(b"/") && !clean.contains(&0));
+                proptest::prop_assert!(components(clean).all(|name| name.len() <= limits::NAME_BYTES));
+                proptest::prop_assert_eq!(GuestPath::new(clean), Ok(path.clone()));
+            }
+        }
+    }
 }

@@ -39,30 +39,28 @@ fn nothing_leaves_the_tree() {
         "l2",
         ".",
     ];
-    for target in targets {
-        for at in ["l", "a/l", "a/b/l"] {
-            let through = [
-                format!("{at}/canary"),
-                format!("{at}/canary/file"),
-                format!("{at}{outer}/canary/file"),
-                at.to_owned(),
-            ];
-            for path in &through {
-                let name = path.rsplit('/').next().unwrap();
-                let mut attacks = all_kinds(path);
-                attacks.push(link(Kind::Hardlink, "stolen", path));
-                attacks.push(file(&format!("{}.wh.{name}", &path[..path.len() - name.len()]), ""));
-                attacks.push(file(&format!("{path}/.wh..wh..opq"), ""));
+    let depths = ["l", "a/l", "a/b/l"];
+    for (at, target) in depths.into_iter().cycle().zip(targets.into_iter().chain(targets)) {
+        let through =
+            [format!("{at}/canary"), format!("{at}/canary/file"), format!("{at}{outer}/canary/file"), at.to_owned()];
+        for path in &through {
+            let name = path.rsplit('/').next().unwrap();
+            let mut attacks = all_kinds(path);
+            attacks.push(link(Kind::Hardlink, "stolen", path));
+            attacks.push(file(&format!("{}.wh.{name}", &path[..path.len() - name.len()]), ""));
+            attacks.push(file(&format!("{path}/.wh..wh..opq"), ""));
+            // Several attacks share a tree, one layer after the other: the second meets what the first left.
+            for attacks in attacks.chunks(2) {
+                let fresh = Yard::new();
+                let here = fresh.outer().to_str().unwrap();
+                let safe = fresh.outside();
                 for attack in attacks {
-                    let fresh = Yard::new();
-                    let link2 = symlink("l2", &outer);
                     let entries = [
                         file("seed", "x"),
-                        link2,
-                        symlink(at, &target.replace(&outer, fresh.outer().to_str().unwrap())),
-                        attack,
+                        symlink("l2", here),
+                        symlink(at, &target.replace(&outer, here)),
+                        attack.clone(),
                     ];
-                    let safe = fresh.outside();
                     let result = fresh.apply(&entries);
                     assert_eq!(fresh.outside(), safe, "{target} at {at}, {path}: {result:?}");
                     // A hard link to a link is the link itself: only a file could have been stolen.

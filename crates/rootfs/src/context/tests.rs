@@ -73,7 +73,7 @@ fn sources_select_what_docker_selects() {
     let (_outer, at) = yard();
     let context = Context::open(&at).unwrap();
     let src = "src: src = deep deep/er deep/er/n.py m.py";
-    let cases: [(&str, &[&str]); 17] = [
+    let cases: [(&str, &[&str]); 19] = [
         ("a.py", &["a.py: a.py ="]),
         ("/a.py", &["a.py: a.py ="]),
         ("../../a.py", &["a.py: a.py ="]),
@@ -85,6 +85,8 @@ fn sources_select_what_docker_selects() {
         ("*/*.py", &["m.py: src/m.py ="]),
         ("nothing*", &[]),
         ("nothing/*.py", &[]),
+        ("*/key", &[]),
+        ("secret/*", &[]),
         ("to-src", &["to-src: src = deep deep/er deep/er/n.py m.py"]),
         ("to-src/m.py", &["m.py: src/m.py ="]),
         ("to-src/*.py", &["m.py: src/m.py ="]),
