@@ -7,18 +7,45 @@
 
 use std::process::ExitCode;
 
+use kuz_sandbox::{Cancel, Options, RunStep, Stdio, Worker};
+
 fn main() -> ExitCode {
     if let Some(code) = kuz_sandbox::main_if_reexec() {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     match std::env::args().nth(1).as_deref() {
         Some("calls") => calls(),
-        Some("spin") => loop {
-            std::thread::sleep(std::time::Duration::from_secs(1));
-        },
+        Some("run") => return run(),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// Runs `sh -c SCRIPT` on the tree `base`: arguments are the trees directory, the name of the new tree, how streams are
+/// passed, and the script. Says `isolation` first when the script is empty.
+fn run() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(2).collect();
+    let [trees, upper, stdio, script] = args.as_slice() else { return ExitCode::from(2) };
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let user = std::env::var("KUZ_TEST_USER").unwrap_or_default();
+    let Ok(ids) = kuz_sandbox::ids::detect(uid, gid, &user, None) else { return ExitCode::from(3) };
+    let Ok(trees) = std::fs::File::open(trees) else { return ExitCode::from(4) };
+    let Ok(worker) = Worker::start(&ids, trees.into(), &Options::default()) else { return ExitCode::from(5) };
+    if script.is_empty() {
+        println!("{:?}", worker.isolation());
+        return ExitCode::SUCCESS;
+    }
+    let step = RunStep {
+        lowers: vec!["base".into()],
+        upper: upper.clone(),
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: vec![("PATH".into(), "/bin".into())],
+        stdio: if stdio == "relayed" { Stdio::Relayed } else { Stdio::Inherit },
+        ..RunStep::default()
+    };
+    let exit = worker.run(&step, &mut |_, bytes| print!("{}", String::from_utf8_lossy(bytes)), &Cancel::new());
+    let _ = worker.remove(&[step.upper]);
+    ExitCode::from(u8::try_from(exit.map_or(125, kuz_sandbox::Exit::shell_code)).unwrap_or(255))
 }
 
 /// Each call that a filter must refuse, and what came of it, with arguments that do no harm where it's let through.

@@ -143,7 +143,9 @@ impl IdsError {
             Self::RecordedUnusable { .. } => {
                 "use another store (`KUZ_STORE=…`), or remove this one with `kuz store prune --all`".to_owned()
             }
-            Self::NoFreeRange => "free a range in /etc/subuid and /etc/subgid, or run kuz as an ordinary user".to_owned(),
+            Self::NoFreeRange => {
+                "free a range in /etc/subuid and /etc/subgid, or run kuz as an ordinary user".to_owned()
+            }
         }
     }
 }
@@ -256,9 +258,12 @@ pub fn choose(
         Some(HelpersMissing::Powerless) => return single(SingleBecause::HelpersPowerless),
         None => {}
     }
-    match (subordinate(&machine.subuid, uid, user), subordinate(&machine.subgid, uid, user)) {
-        (Some(sub_uid), Some(sub_gid)) => Ok((Ids::Subordinate { uid, gid, sub_uid, sub_gid }, None)),
-        _ => single(SingleBecause::NoRange),
+    let users = subordinate(&machine.subuid, uid, user);
+    // The line of /etc/subgid is the user's, not the group's.
+    let groups = subordinate(&machine.subgid, uid, user);
+    match users.zip(groups) {
+        Some(both) => Ok((Ids::Subordinate { uid, gid, sub_uid: both.0, sub_gid: both.1 }, None)),
+        None => single(SingleBecause::NoRange),
     }
 }
 
@@ -385,12 +390,7 @@ mod tests {
         let table = [
             ("plain", machine(), None, Ok(plain)),
             ("recorded", machine(), Some((500_000, 65_536)), Ok(Ids::Range { first: 500_000, count: 65_536 })),
-            (
-                "recorded 0",
-                machine(),
-                Some((0, 10)),
-                Err(IdsError::RecordedUnusable { first: 0, count: 10 }),
-            ),
+            ("recorded 0", machine(), Some((0, 10)), Err(IdsError::RecordedUnusable { first: 0, count: 10 })),
             ("taken", Machine { subuid: format!("a:{}:65536\n", FIRST + 9), ..machine() }, None, Ok(next)),
             ("a user there", Machine { passwd: format!("x:x:{FIRST}:1::/:\n"), ..machine() }, None, Ok(next)),
             ("elsewhere", Machine { subuid: "a:100000:65536\n".into(), ..machine() }, None, Ok(plain)),

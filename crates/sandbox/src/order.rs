@@ -38,18 +38,38 @@ pub(crate) enum Control {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Beside it: the blob.
-    Apply { compression: Compression, tree: String },
+    Apply {
+        compression: Compression,
+        tree: String,
+    },
     /// Beside it: the binds (`detached`: they are mounts already), then the caller's 0-2 as far as `stdio` wants them.
-    Run { order: RunOrder, detached: bool },
+    Run {
+        order: Box<RunOrder>,
+        detached: bool,
+    },
     /// Beside it: the file for the tar.
-    Pack { tree: String, epoch: Option<i64> },
-    Index { tree: String },
-    Digests { files: Vec<TreeFile> },
+    Pack {
+        tree: String,
+        epoch: Option<i64>,
+    },
+    Index {
+        tree: String,
+    },
+    Digests {
+        files: Vec<TreeFile>,
+    },
     /// Beside it: the file or pipe for the tar.
-    Export { files: Vec<TreeFile> },
+    Export {
+        files: Vec<TreeFile>,
+    },
     /// Directories of a tree get the attributes of these entries.
-    Settle { tree: String, directories: Vec<(Vec<u8>, IndexEntry)> },
-    Remove { names: Vec<String> },
+    Settle {
+        tree: String,
+        directories: Vec<(Vec<u8>, IndexEntry)>,
+    },
+    Remove {
+        names: Vec<String>,
+    },
 }
 
 /// Main to worker while a command runs.

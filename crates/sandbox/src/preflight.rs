@@ -152,10 +152,9 @@ fn explain_single(because: SingleBecause, user: &str) -> (String, String) {
         SingleBecause::NoHelpers => {
             ("newuidmap and newgidmap are not installed", "sudo apt-get install uidmap".to_owned())
         }
-        SingleBecause::HelpersPowerless => (
-            "newuidmap or newgidmap is not setuid root",
-            "sudo apt-get install --reinstall uidmap".to_owned(),
-        ),
+        SingleBecause::HelpersPowerless => {
+            ("newuidmap or newgidmap is not setuid root", "sudo apt-get install --reinstall uidmap".to_owned())
+        }
         SingleBecause::NoRange => ("there are no subordinate ids in /etc/subuid and /etc/subgid", add_range(user)),
     };
     (format!("{why}, so {LIMITS}"), mend)
@@ -240,12 +239,7 @@ mod tests {
                 "docker run --security-opt seccomp=unconfined",
             ),
             (libc::EPERM, 0, Surroundings { podman: true, ..plain.clone() }, "podman run"),
-            (
-                libc::EPERM,
-                1000,
-                Surroundings { kubernetes: true, podman: true, ..plain.clone() },
-                "securityContext",
-            ),
+            (libc::EPERM, 1000, Surroundings { kubernetes: true, podman: true, ..plain.clone() }, "securityContext"),
             (libc::EPERM, 1000, plain, "unshare --user"),
         ];
         for (errno, uid, around, expected) in table {
@@ -260,10 +254,7 @@ mod tests {
         for (because, expected) in [
             (SingleBecause::NoHelpers, "sudo apt-get install uidmap"),
             (SingleBecause::HelpersPowerless, "--reinstall uidmap"),
-            (
-                SingleBecause::NoRange,
-                "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 anna",
-            ),
+            (SingleBecause::NoRange, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 anna"),
         ] {
             let (note, mend) = explain_single(because, "anna");
             assert!(mend.contains(expected) && note.contains("root alone"), "{note}: {mend}");

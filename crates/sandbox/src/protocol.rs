@@ -79,8 +79,7 @@ impl From<Channel> for OwnedFd {
 impl Channel {
     /// Two connected ends, both close-on-exec.
     pub(crate) fn pair() -> Result<(Self, Self), ProtocolError> {
-        let (a, b) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         Ok((a.into(), b.into()))
     }
 
@@ -150,12 +149,8 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS))];
         while !buffer.is_empty() {
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let received = recvmsg(
-                &self.socket,
-                &mut [IoSliceMut::new(buffer)],
-                &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
-            );
+            let received =
+                recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
             let bytes = match received {
                 Err(Errno::INTR) => continue,
                 Err(Errno::CONNRESET) => return Ok(false),

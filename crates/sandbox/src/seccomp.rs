@@ -34,8 +34,8 @@ const OFFSET_FIRST_ARGUMENT: u32 = 16;
 
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
-const EPERM: u32 = ERRNO | 1;
-const ENOSYS: u32 = ERRNO | 38;
+const EPERM: u32 = ERRNO | 0x1;
+const ENOSYS: u32 = ERRNO | 0x26;
 
 /// `CLONE_NEW*` except time: no new namespaces.
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
@@ -44,8 +44,7 @@ const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 const X32_BIT: u32 = 0x4000_0000;
 
 /// The address families that `socket` may name, as ranges: not `AF_ALG`, `AF_VSOCK` and dead protocols.
-const FAMILIES: [(u32, u32); 8] =
-    [(0, 11), (13, 18), (21, 22), (24, 24), (26, 33), (35, 36), (39, 39), (41, 45)];
+const FAMILIES: [(u32, u32); 8] = [(0, 11), (13, 18), (21, 22), (24, 24), (26, 33), (35, 36), (39, 39), (41, 45)];
 /// `PER_LINUX`, `PER_LINUX32`, each also with `UNAME26`, and the query.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
 
@@ -216,9 +215,8 @@ mod tests {
             for number in 0..1000 {
                 let answer = run(&program, arch, number, 0);
                 let expected = match (listed(ALLOWED, number), listed(&FILTERED, number)) {
-                    (Some(_), None) => ALLOW,
                     (None, Some("clone3")) => ENOSYS,
-                    (None, Some(_)) => ALLOW,
+                    (Some(_), None) | (None, Some(_)) => ALLOW,
                     (None, None) => EPERM,
                     (Some(name), Some(_)) => panic!("{name} is in both tables"),
                 };
@@ -234,9 +232,8 @@ mod tests {
     fn arguments_decide() {
         let program = program();
         for (arch, column) in ARCHES {
-            let number = |name: &str| {
-                u32::try_from(FILTERED.iter().find(|row| row.0 == name).unwrap().1[column]).unwrap()
-            };
+            let number =
+                |name: &str| u32::try_from(FILTERED.iter().find(|row| row.0 == name).unwrap().1[column]).unwrap();
             let table = [
                 ("clone", 0x11, ALLOW),
                 ("clone", 0x1000_0011, EPERM),

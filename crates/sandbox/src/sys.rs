@@ -132,8 +132,7 @@ pub(crate) fn spawn_in_namespaces(
     }
     let argv: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).chain([ptr::null()]).collect();
     let envp: [*const libc::c_char; 1] = [ptr::null()];
-    let mut plan =
-        ChildPlan { exe: exe.as_raw_fd(), fds: raw, argv: argv.as_ptr(), envp: envp.as_ptr(), errno: 0 };
+    let mut plan = ChildPlan { exe: exe.as_raw_fd(), fds: raw, argv: argv.as_ptr(), envp: envp.as_ptr(), errno: 0 };
     let mut stack = vec![0_u128; CHILD_STACK_BYTES / size_of::<u128>()];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
     let blocked = block_signals()?;
@@ -156,7 +155,7 @@ pub(crate) fn spawn_in_namespaces(
 }
 
 /// Can an unprivileged user namespace be made and used here? Starts a child in new user and mount namespaces that
-/// changes a mount's propagation (which AppArmor's restriction forbids) and ends. Works in processes with threads.
+/// changes a mount's propagation (which `AppArmor`'s restriction forbids) and ends. Works in processes with threads.
 pub(crate) fn try_user_namespace() -> io::Result<()> {
     extern "C" fn probe(_: *mut libc::c_void) -> libc::c_int {
         // SAFETY: mount with a null source, type and data and a constant target; async-signal-safe.
@@ -209,7 +208,7 @@ fn restore_signals(mask: &SignalMask) -> io::Result<()> {
 
 /// No signal blocked, all with their default action: the state in which a command starts.
 pub(crate) fn default_signals() -> io::Result<()> {
-    /// A kernel `sigaction` of zeros: SIG_DFL without flags. No architecture's has more than four words.
+    /// A kernel `sigaction` of zeros: `SIG_DFL` without flags. No architecture's has more than four words.
     const DEFAULT: [u64; 4] = [0; 4];
     /// Bytes of the kernel's signal set.
     const SET_BYTES: usize = 8;
@@ -329,8 +328,7 @@ const _: () = assert!(size_of::<Insn>() == size_of::<libc::sock_filter>());
 /// Turns on the loopback interface of this network namespace.
 pub(crate) fn loopback_up() -> io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
-    let socket =
-        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: a zeroed ifreq is valid; the name fits and is NUL-terminated; both requests read and write an ifreq,
     // of which the flags are the union's active member.
     unsafe {

@@ -6,7 +6,10 @@ mod place;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuz_sandbox::{Cancel, Exit, Ids, Network, RunStep, SandboxError, Script, StartError, Stdio, Tmpfs, Ulimit};
+use kuz_sandbox::preflight::Asker;
+use kuz_sandbox::{
+    Cancel, Exit, Ids, Network, RunStep, SandboxError, Script, StartError, Stdio, Tmpfs, Ulimit, preflight,
+};
 use place::{Place, everybody, sh};
 
 #[test]
@@ -59,7 +62,10 @@ fn what_cannot_start_is_explained() {
                 "{error}"
             );
         }
-        assert!(matches!(with(&|step| step.cwd = "/proc/1/root".into()), StartError::CwdOutside { .. } | StartError::Cwd { .. }));
+        assert!(matches!(
+            with(&|step| step.cwd = "/proc/1/root".into()),
+            StartError::CwdOutside { .. } | StartError::Cwd { .. }
+        ));
         for user in ["nobodyhere", "4294967295", "-1", "0x0", "+1", "2147483648", "99999999999999999999", "٣"] {
             let error = with(&|step| step.user = user.into());
             assert!(matches!(error, StartError::User { .. } | StartError::UnmappedUser { .. }), "{user}: {error}");
@@ -138,7 +144,8 @@ fn no_right_of_the_machine_is_left() {
         assert_eq!((limits.next(), limits.next()), (Some("0"), Some("1024")));
         assert!(limits.next().unwrap().parse::<u64>().unwrap() <= 1_048_576);
         // Process 1 shows nothing.
-        let first = read("cat /proc/1/environ 2>&1 | head -c 300; ls /proc/1/fd /proc/1/root 2>&1 | head -c 300; echo $$");
+        let first =
+            read("cat /proc/1/environ 2>&1 | head -c 300; ls /proc/1/fd /proc/1/root 2>&1 | head -c 300; echo $$");
         assert!(first.contains("Permission denied") && !first.contains("kuz"), "{first}");
         assert_eq!(read("tr '\\0' ' ' < /proc/1/cmdline"), "kuz kuz-sandbox-init ");
         assert!(read("cat /proc/self/oom_score_adj").trim().parse::<i32>().unwrap() >= 100);
@@ -211,7 +218,8 @@ fn nothing_of_ours_gets_into_the_layer() {
         assert_eq!(changed(&["base"], sh("true")), none);
         assert_eq!(changed(&["base"], sh("echo x > /tmp/new; rm /etc/motd")), ["etc", "etc/motd", "tmp", "tmp/new"]);
         // An image without the directories, one with links, one whose resolv.conf leads nowhere.
-        let busybox = |script: &str| RunStep { argv: ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec(), ..sh("") };
+        let busybox =
+            |script: &str| RunStep { argv: ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec(), ..sh("") };
         assert_eq!(changed(&["bare"], busybox("/busybox cat /etc/hostname")), none);
         assert_eq!(changed(&["bare", "links"], busybox("test -s /etc/hosts && test -s /etc/hostname")), none);
         // What the command itself puts beside our mount points stays.
@@ -251,11 +259,16 @@ fn nobody_survives_a_command() {
 fn commands_are_cancelled_and_hear_signals() {
     everybody("commands_are_cancelled_and_hear_signals", |place| {
         // A step that listens, one that doesn't; what to do with it, and how it ends.
-        let table: [(&str, &dyn Fn(&Cancel), Exit); 5] = [
+        type Act<'a> = &'a dyn Fn(&Cancel);
+        let table: [(&str, Act<'_>, Exit); 5] = [
             ("trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done", &Cancel::cancel, Exit::Code(3)),
             ("echo ready; exec sleep 600", &Cancel::cancel, Exit::Signal(15)),
             ("trap '' TERM; echo ready; while :; do sleep 0.05; done", &Cancel::cancel, Exit::Signal(9)),
-            ("trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done", &|c| c.signal(libc::SIGUSR1), Exit::Code(5)),
+            (
+                "trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done",
+                &|c| c.signal(libc::SIGUSR1),
+                Exit::Code(5),
+            ),
             (
                 "trap '' INT; echo ready; while :; do sleep 0.05; done",
                 &|c| {
@@ -290,7 +303,8 @@ fn commands_are_cancelled_and_hear_signals() {
 #[test]
 fn the_network_can_be_taken_away() {
     everybody("the_network_can_be_taken_away", |place| {
-        let script = "grep -c : /proc/net/dev; cat /etc/resolv.conf; ping -c 1 -W 1 127.0.0.1 >/dev/null 2>&1 && echo loop";
+        let script =
+            "grep -c : /proc/net/dev; cat /etc/resolv.conf; ping -c 1 -W 1 127.0.0.1 >/dev/null 2>&1 && echo loop";
         let (_, out, err) = place.run(RunStep { network: Network::None, ..sh(script) });
         assert_eq!(out, "1\nloop\n", "{err}");
         let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -315,7 +329,11 @@ fn scripts_binds_and_memory_are_there_for_the_step_only() {
         let (exit, out, _) = place.run(step);
         assert_eq!((exit, out.as_str()), (Exit::Code(1), "content"));
         let tmpfs = vec![Tmpfs { target: "/cache".into(), size: Some(1 << 20) }];
-        let step = RunStep { tmpfs, shm_size: 1 << 20, ..sh("head -c 900000 /dev/zero > /cache/a && df -k /dev/shm | tail -1") };
+        let step = RunStep {
+            tmpfs,
+            shm_size: 1 << 20,
+            ..sh("head -c 900000 /dev/zero > /cache/a && df -k /dev/shm | tail -1")
+        };
         let (exit, out, err) = place.run(step);
         assert_eq!(exit, Exit::Code(0), "{err}");
         assert!(out.contains(" 1024 "), "{out}");
@@ -354,8 +372,8 @@ fn many_layers_and_many_commands_at_once() {
 
 #[test]
 fn copies_do_where_overlays_are_refused() {
-    everybody("copies_do_where_overlays_are_refused", |place| {
-        let place = place.copying();
+    everybody("copies_do_where_overlays_are_refused", |_| {
+        let place = Place::copying();
         let (_, out, err) = place.run(sh("echo hello; cat /etc/hostname"));
         assert_eq!(out, "hello\nbox\n", "{err}");
         let upper = place.run_keeping(&["base"], sh("echo x > /tmp/new; rm /etc/motd; mkdir /d; echo y >> /etc/group"));
@@ -370,8 +388,8 @@ fn copies_do_where_overlays_are_refused() {
 
 #[test]
 fn a_dying_caller_takes_everything_along() {
-    everybody("a_dying_caller_takes_everything_along", |place| {
-        let place = Arc::new(place.again());
+    everybody("a_dying_caller_takes_everything_along", |_| {
+        let place = Arc::new(Place::again());
         let marker = format!("{}{}", 87_000 + std::process::id() % 1000, "78");
         let (ready, started) = std::sync::mpsc::channel();
         let pid = place.worker.process_id();
@@ -397,10 +415,78 @@ fn a_dying_caller_takes_everything_along() {
 }
 
 #[test]
+fn a_killed_caller_leaves_nothing_running() {
+    everybody("a_killed_caller_leaves_nothing_running", |place| {
+        let marker = format!("{}{}", 88_000 + std::process::id() % 1000, "79");
+        let mut caller = place.caller("inherit", &format!("setsid sleep {marker} & sleep {marker}")).spawn().unwrap();
+        place::wait_until("both have started", || place::processes_with(&marker) == 2);
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+        place::wait_until("nothing is left", || place::processes_with(&marker) == 0);
+    });
+}
+
+#[test]
+fn streams_of_the_caller_can_be_passed() {
+    everybody("streams_of_the_caller_can_be_passed", |place| {
+        for stdio in ["inherit", "relayed"] {
+            let mut command = place.caller(stdio, "cat; echo end; ls /proc/self/fd | tr '\\n' ' '; exit 9");
+            let pipe = std::process::Stdio::piped;
+            let mut caller = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+            std::io::Write::write_all(&mut caller.stdin.take().unwrap(), b"input\n").unwrap();
+            let done = caller.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&done.stdout), "input\nend\n0 1 2 3 ", "{stdio}");
+            assert_eq!(done.status.code(), Some(9), "{stdio}");
+        }
+    });
+}
+
+#[test]
+fn the_machine_is_looked_at_before() {
+    everybody("the_machine_is_looked_at_before", |place| {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let asker = Asker { uid, gid, user: place::user_name(uid), ..Asker::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let trees = std::fs::File::open(directory.path()).unwrap().into();
+        let options = kuz_sandbox::Options { exe: Some(place::probe()), force_copy: false };
+        let found = preflight(&asker, Some(trees), &options);
+        assert_eq!((found.ids, found.isolation), (Some(place.ids), place.worker.isolation()));
+        assert_eq!(found.overlay, found.isolation.overlay());
+        assert_eq!(found.mend.is_some(), matches!(place.ids, Ids::Single { .. }), "{found:?}");
+        assert_eq!(std::fs::read_dir(directory.path()).map_or(0, Iterator::count), 0, "something was left behind");
+    });
+}
+
+/// In a container, parts of `/proc` are hidden; the kernel then allows no new one.
+#[test]
+fn a_masked_proc_outside_is_noticed() {
+    let Some(place) = Place::new() else { return };
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can hide a part of /proc");
+        return;
+    }
+    let masked = |script: &str| {
+        let caller = place.caller("inherit", script);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc/sys/fs && exec \"$@\"", "sh"]);
+        command.arg(caller.get_program()).args(caller.get_args()).output().unwrap()
+    };
+    let isolation = masked("");
+    let text = String::from_utf8_lossy(&isolation.stdout).into_owned();
+    assert!(text.starts_with("NoProc") || !isolation.status.success(), "{text}");
+    if isolation.status.success() {
+        let done = masked("cat /proc/self/comm; ls /proc/keys; (: > /proc/sys/kernel/hostname) 2>&1");
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(text.starts_with("cat\n/proc/keys\n") && text.contains("Read-only"), "{text}");
+    }
+}
+
+#[test]
 fn the_program_of_the_sandbox_cannot_be_overwritten() {
     everybody("the_program_of_the_sandbox_cannot_be_overwritten", |place| {
         let before = std::fs::read(place::probe()).unwrap();
-        let (_, out, _) = place.run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
+        let (_, out, _) = place
+            .run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
         assert!(out.contains("Permission denied") || out.contains("nonexistent"), "{out}");
         let step = RunStep { argv: vec!["/proc/self/exe".into(), "calls".into()], ..sh("") };
         // At best it runs our sealed copy with its own rights; never is the file changed.

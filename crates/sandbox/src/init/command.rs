@@ -165,7 +165,7 @@ fn prepare(
     give_streams(account);
     enter_directory(&guest.cwd)?;
     for (resource, limit) in limits {
-        kernel("set a limit", rustix::process::setrlimit(*resource, limit.clone()))?;
+        kernel("set a limit", rustix::process::setrlimit(*resource, *limit))?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     drop_bounding_set()?;

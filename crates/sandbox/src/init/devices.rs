@@ -44,7 +44,7 @@ pub(super) fn mount(guest: &mut Guest, order: &InitOrder) -> Result<(OwnedFd, Op
     let data = quiet | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = new_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], plain)?;
     let dev = kernel("keep /dev", rustix::io::fcntl_dupfd_cloexec(&mount, 0))?;
-    mount_on(mount, place.as_fd())?;
+    mount_on(&mount, place.as_fd())?;
     for (name, number) in DEVICES {
         device(dev.as_fd(), name, number)?;
     }
@@ -57,14 +57,14 @@ pub(super) fn mount(guest: &mut Guest, order: &InitOrder) -> Result<(OwnedFd, Op
         options.push(("gid", &gid));
     }
     let pts = directory(dev.as_fd(), "pts")?;
-    mount_on(new_mount("devpts", &options, quiet)?, pts.as_fd())?;
+    mount_on(&new_mount("devpts", &options, quiet)?, pts.as_fd())?;
     let size = order.guest.shm_size.to_string();
     let shm = directory(dev.as_fd(), "shm")?;
-    mount_on(new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], data)?, shm.as_fd())?;
+    mount_on(&new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], data)?, shm.as_fd())?;
     let mqueue = directory(dev.as_fd(), "mqueue")?;
     // Kernels may be built without message queues.
     if let Ok(mount) = new_mount("mqueue", &[], data) {
-        mount_on(mount, mqueue.as_fd())?;
+        mount_on(&mount, mqueue.as_fd())?;
     }
     scripts(dev.as_fd(), &order.guest.scripts)?;
     let terminal = if order.terminal { Some(terminal(dev.as_fd())?) } else { None };
@@ -87,7 +87,7 @@ fn device(dev: BorrowedFd<'_>, name: &str, number: (u32, u32)) -> Result<()> {
     let source = clone_mount(CWD, &format!("/dev/{name}"), false)?;
     check(&source, name, number)?;
     let place = new_file(dev, name, 0o666)?;
-    mount_on(source, place.as_fd())
+    mount_on(&source, place.as_fd())
 }
 
 /// Is this the device it's said to be?
@@ -138,6 +138,6 @@ fn terminal(dev: BorrowedFd<'_>) -> Result<Terminal> {
         return kernel(action, Err(Errno::NOTTY));
     }
     let place = new_file(dev, "console", 0o600)?;
-    mount_on(console, place.as_fd())?;
+    mount_on(&console, place.as_fd())?;
     Ok(Terminal { master, slave })
 }

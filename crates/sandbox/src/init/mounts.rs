@@ -33,9 +33,8 @@ const MASKED_PROC: [&str; 10] = [
 const READ_ONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const MASKED_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 /// The mount flags of a file system that holds no programs and no devices.
-const DATA: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+const DATA: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Furnishes the root.
 pub(super) fn fill(guest: &mut Guest, order: &InitOrder, binds: Vec<OwnedFd>) -> Result<Option<Terminal>> {
@@ -49,7 +48,7 @@ pub(super) fn fill(guest: &mut Guest, order: &InitOrder, binds: Vec<OwnedFd>) ->
         let mut options = vec![("mode", "1777")];
         options.extend(size.as_deref().map(|size| ("size", size)));
         let place = guest.place(&tmpfs.target, true)?;
-        mount_on(new_mount("tmpfs", &options, DATA)?, place.as_fd())?;
+        mount_on(&new_mount("tmpfs", &options, DATA)?, place.as_fd())?;
     }
     for (source, bind) in binds.into_iter().zip(&order.guest.binds) {
         let mount = if order.detached { source } else { reopen(&source)? };
@@ -61,7 +60,7 @@ pub(super) fn fill(guest: &mut Guest, order: &InitOrder, binds: Vec<OwnedFd>) ->
         }
         kernel("protect a mount", sys::mount_setattr(mount.as_fd(), attributes, true))?;
         let place = guest.place(&bind.target, directory)?;
-        mount_on(mount, place.as_fd())?;
+        mount_on(&mount, place.as_fd())?;
     }
     Ok(terminal)
 }
@@ -90,7 +89,7 @@ fn proc(guest: &mut Guest, fresh: bool, dev: BorrowedFd<'_>) -> Result<()> {
         kernel("protect /proc", sys::mount_setattr(mount.as_fd(), SAFE, true))?;
         mount
     };
-    mount_on(mount, place.as_fd())?;
+    mount_on(&mount, place.as_fd())?;
     let proc = open_mounted(guest, "proc")?;
     let magic = kernel("look at /proc", rustix::fs::fstatfs(&proc))?.f_type;
     if magic != PROC_MAGIC {
@@ -103,7 +102,7 @@ fn proc(guest: &mut Guest, fresh: bool, dev: BorrowedFd<'_>) -> Result<()> {
         if let Some(place) = inside(proc.as_fd(), name)? {
             let mount = clone_mount(place.as_fd(), "", true)?;
             kernel("protect /proc", sys::mount_setattr(mount.as_fd(), SAFE | libc::MOUNT_ATTR_RDONLY, true))?;
-            mount_on(mount, place.as_fd())?;
+            mount_on(&mount, place.as_fd())?;
         }
     }
     Ok(())
@@ -113,7 +112,7 @@ fn sys(guest: &mut Guest, dev: BorrowedFd<'_>) -> Result<()> {
     let place = guest.fixed_dir("sys")?;
     let mount = clone_mount(CWD, "/sys", true)?;
     kernel("protect /sys", sys::mount_setattr(mount.as_fd(), SAFE | libc::MOUNT_ATTR_RDONLY, true))?;
-    mount_on(mount, place.as_fd())?;
+    mount_on(&mount, place.as_fd())?;
     let sys = open_mounted(guest, "sys")?;
     for name in MASKED_SYS {
         mask(guest, sys.as_fd(), name, dev)?;
@@ -159,6 +158,6 @@ fn mask(guest: &Guest, directory: BorrowedFd<'_>, path: &str, dev: BorrowedFd<'_
     } else {
         let null = clone_mount(dev, "null", false)?;
         devices::check(&null, "null", devices::NULL)?;
-        mount_on(null, place.as_fd())
+        mount_on(&null, place.as_fd())
     }
 }

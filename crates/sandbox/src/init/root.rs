@@ -33,17 +33,14 @@ pub(super) fn mount(order: &InitOrder) -> Result<Guest> {
         RootSource::Directory(name) => {
             let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let tree = kernel("open the root", rustix::mount::open_tree(CWD, name.as_str(), clone))?;
-            attach(tree, &place)?;
+            attach(&tree, &place)?;
         }
     }
     let scratch = format!("{}/s", order.work);
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let options = Some(c"mode=0755,size=1m");
-    kernel(
-        "mount the scratch file system",
-        rustix::mount::mount("tmpfs", scratch.as_str(), "tmpfs", flags, options),
-    )?;
-    Guest::new(open_dir(&place)?, open_dir(&scratch)?)
+    kernel("mount the scratch file system", rustix::mount::mount("tmpfs", scratch.as_str(), "tmpfs", flags, options))?;
+    Ok(Guest::new(open_dir(&place)?, open_dir(&scratch)?))
 }
 
 fn open_dir(path: &str) -> Result<OwnedFd> {
@@ -51,7 +48,7 @@ fn open_dir(path: &str) -> Result<OwnedFd> {
     kernel("open the root", rustix::fs::open(path, flags, Mode::empty()))
 }
 
-fn attach(mount: OwnedFd, place: &str) -> Result<()> {
+fn attach(mount: &OwnedFd, place: &str) -> Result<()> {
     kernel(
         "attach the root",
         rustix::mount::move_mount(mount.as_fd(), "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
@@ -107,7 +104,7 @@ fn many_lowers(lowers: &[String], upper: &str, work: &str, place: &str) -> Resul
     let _ = flag(&fs, "volatile");
     kernel(action, rustix::mount::fsconfig_create(fs.as_fd()))?;
     let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
-    attach(kernel(action, mount)?, place)
+    attach(&kernel(action, mount)?, place)
 }
 
 /// Makes the guest's root this process's root, and lets go of everything else.

@@ -27,8 +27,8 @@ pub(super) struct Guest {
 pub(super) const SAFE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
 
 impl Guest {
-    pub(super) fn new(root: OwnedFd, scratch: OwnedFd) -> Result<Self> {
-        Ok(Self { root: Root::from_fd(root), scratch, stubs: Vec::new() })
+    pub(super) fn new(root: OwnedFd, scratch: OwnedFd) -> Self {
+        Self { root: Root::from_fd(root), scratch, stubs: Vec::new() }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -52,7 +52,7 @@ impl Guest {
     /// A directory right below the root that the image may lack but not have as anything else.
     pub(super) fn fixed_dir(&mut self, name: &str) -> Result<OwnedFd> {
         match rustix::fs::mkdirat(self.root(), name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => self.record(Vec::new(), name.as_bytes(), true)?,
+            Ok(()) => self.record(&[], name.as_bytes(), true)?,
             Err(Errno::EXIST) => {}
             Err(errno) => return kernel(&format!("make /{name}"), Err(errno)),
         }
@@ -95,7 +95,7 @@ impl Guest {
         let (parent, real) = self.make_dirs(&parent, &refused)?;
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-            Ok(_) => self.record(real, name, false)?,
+            Ok(_) => self.record(&real, name, false)?,
             Err(Errno::EXIST) => {
                 // A link that leads nowhere: what it points to is made instead.
                 let link = rustix::fs::readlinkat(&parent, name, Vec::new());
@@ -120,16 +120,16 @@ impl Guest {
             let cut = new.iter().rposition(|&b| b == b'/');
             let parent = new.get(..cut.unwrap_or(0)).unwrap_or_default().to_vec();
             let name = new.get(cut.map_or(0, |at| at + 1)..).unwrap_or_default();
-            self.record(parent, name, true)?;
+            self.record(&parent, name, true)?;
         }
         Ok((made.fd, made.real))
     }
 
-    fn record(&mut self, parent: Vec<u8>, name: &[u8], directory: bool) -> Result<()> {
-        let at = if parent.is_empty() { b".".as_slice() } else { &parent };
+    fn record(&mut self, parent: &[u8], name: &[u8], directory: bool) -> Result<()> {
+        let at = if parent.is_empty() { b".".as_slice() } else { parent };
         let stat = kernel("look at a mount point", rustix::fs::statat(self.root(), at, AtFlags::SYMLINK_NOFOLLOW))?;
         let parent_mtime = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or_default());
-        self.stubs.push(Stub { path: kuz_image::index::join(&parent, name), directory, parent_mtime });
+        self.stubs.push(Stub { path: kuz_image::index::join(parent, name), directory, parent_mtime });
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Guest {
     pub(super) fn show_scratch(&self, name: &str, place: BorrowedFd<'_>) -> Result<()> {
         let mount = clone_mount(self.scratch(), name, false)?;
         kernel("protect a mount", sys::mount_setattr(mount.as_fd(), SAFE | libc::MOUNT_ATTR_RDONLY, false))?;
-        mount_on(mount, place)
+        mount_on(&mount, place)
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn clone_mount(at: BorrowedFd<'_>, name: &str, recursive: bool) -> Re
 }
 
 /// Mounts something that is attached nowhere on a place.
-pub(super) fn mount_on(mount: OwnedFd, place: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn mount_on(mount: &OwnedFd, place: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     kernel("attach a mount", rustix::mount::move_mount(mount.as_fd(), "", place, "", flags))
 }

@@ -53,12 +53,10 @@ impl Cancel {
         }
     }
 
-    /// From now on, a command listens on this channel; `false` if it's too late to start it.
+    /// From now on, a command listens on this channel; `false` if it was cancelled before it could hear of it.
     pub(super) fn register(&self, channel: &Arc<Channel>) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.cancelled {
-            state.running.push(Arc::downgrade(channel));
-        }
+        state.running.push(Arc::downgrade(channel));
         !state.cancelled
     }
 }

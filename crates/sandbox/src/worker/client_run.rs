@@ -13,7 +13,7 @@ use rustix::mount::OpenTreeFlags;
 use super::terminal::Raw;
 use super::{Cancel, SandboxError, Worker, unexpected};
 use crate::ids::Ids;
-use crate::order::{Reply, Request};
+use crate::order::{Poke, Reply, Request};
 use crate::protocol::Channel;
 use crate::step::{Exit, RunStep, Stdio, Stream};
 use crate::sys;
@@ -33,7 +33,7 @@ impl Worker {
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError> {
         let channel = Arc::new(self.open()?);
-        if !cancel.register(&channel) {
+        if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
         let (order, binds) = step.split();
@@ -46,9 +46,13 @@ impl Worker {
                 fds.extend([rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]);
             }
         }
-        channel.send(&Request::Run { order, detached }, &fds)?;
+        channel.send(&Request::Run { order: Box::new(order), detached }, &fds)?;
+        // The order comes first on the channel; a cancellation that was quicker than we is caught up with.
+        if !cancel.register(&channel) {
+            channel.send(&Poke::Cancel, &[])?;
+        }
         Conversation { channel: &channel, output, pipes: Vec::new(), terminal: None, buffer: vec![0; PIECE_BYTES] }
-            .to_the_end()
+            .run_to_the_end()
     }
 
     /// Started as root, binds are made mounts here: the worker's ids may not be able to walk to them. Their owners are
@@ -62,9 +66,8 @@ impl Worker {
                 mounts.push(rustix::io::fcntl_dupfd_cloexec(source, 0).map_err(failed)?);
                 continue;
             }
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_EMPTY_PATH;
+            let flags =
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
             let mount = rustix::mount::open_tree(source, "", flags).map_err(failed)?;
             if let (Some(namespace), true) = (&self.namespace, bind.readonly) {
                 // File systems that cannot do it show their files as nobody's; those that all may read still work.
@@ -86,7 +89,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    fn to_the_end(mut self) -> Result<Exit, SandboxError> {
+    fn run_to_the_end(&mut self) -> Result<Exit, SandboxError> {
         loop {
             if self.wait_and_read()? {
                 continue;
@@ -143,6 +146,14 @@ impl Conversation<'_> {
         Ok(!is_ready(0))
     }
 
+    fn has_more(&self, at: usize) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.pipes.get(at).is_some_and(|(_, fd)| {
+            let mut fds = [PollFd::new(fd, PollFlags::IN)];
+            poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        })
+    }
+
     /// Reads once from a pipe that has something or has ended; `false` at its end.
     fn read_piece(&mut self, at: usize) -> Result<bool, SandboxError> {
         let Some((stream, fd)) = self.pipes.get(at) else { return Ok(false) };
@@ -157,10 +168,11 @@ impl Conversation<'_> {
         }
     }
 
-    /// The rest of the output: all its writers are gone.
+    /// The rest of the output. No process of the command is left, so what isn't there yet never comes, even if the
+    /// command gave its end of the pipe to somebody else.
     fn drain(&mut self) -> Result<(), SandboxError> {
         for at in 0..self.pipes.len() {
-            while self.read_piece(at)? {}
+            while self.has_more(at) && self.read_piece(at)? {}
         }
         if let Some(terminal) = &mut self.terminal {
             terminal.drain(&mut self.buffer, self.output)?;

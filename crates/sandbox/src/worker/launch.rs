@@ -71,8 +71,7 @@ fn run_in(
     work: &str,
 ) -> Result<Reply, Failure> {
     make_directories(shared, &order, work)?;
-    let copied =
-        if shared.isolation.overlay() { None } else { Some(copied::fill(shared, &order.lowers, work)?) };
+    let copied = if shared.isolation.overlay() { None } else { Some(copied::fill(shared, &order.lowers, work)?) };
     let root = match &copied {
         Some(copied) => RootSource::Directory(copied.path.clone()),
         None => RootSource::Overlay {
@@ -96,7 +95,7 @@ fn run_in(
         guest: order.guest,
     };
     let grace = Duration::from_millis(order.grace_ms);
-    let (end, stubs) = live(shared, channel, &init, streams, binds, grace)?;
+    let (end, stubs) = live(shared, channel, &init, streams, &binds, grace)?;
     match end {
         End::Exited(exit) => {
             let changed = copied.as_ref().map_or(&order.upper, |copied| &copied.path);
@@ -162,13 +161,9 @@ fn streams(channel: &Channel, stdio: Stdio, given: Vec<OwnedFd>) -> Result<[Owne
         Stdio::Captured | Stdio::Relayed => {
             let input = if stdio == Stdio::Captured { null()? } else { given.next().ok_or_else(missing)? };
             // Made here and not by the caller: the command may open /dev/stdout only if its root owns the pipe.
-            let pipe = || {
-                rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("make a pipe", errno))
-            };
+            let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("make a pipe", errno));
             let ((out_read, out), (err_read, err)) = (pipe()?, pipe()?);
-            channel
-                .send(&Reply::Output, &[out_read.as_fd(), err_read.as_fd()])
-                .map_err(|error| Failure::of(&error))?;
+            channel.send(&Reply::Output, &[out_read.as_fd(), err_read.as_fd()]).map_err(|error| Failure::of(&error))?;
             Ok([input, out, err])
         }
     }
@@ -188,7 +183,7 @@ fn live(
     channel: &Channel,
     order: &InitOrder,
     streams: [OwnedFd; 3],
-    binds: Vec<OwnedFd>,
+    binds: &[OwnedFd],
     grace: Duration,
 ) -> Result<(End, Vec<Stub>), Failure> {
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::of(&error))?;

@@ -67,7 +67,8 @@ pub(crate) fn main() -> i32 {
         return 1;
     }
     let Ok(Some((Control::Mapped { count, force_copy }, _))) = control.recv() else { return 1 };
-    let ready = exe.map_err(|errno| failed("open this program", errno)).and_then(|exe| prepare(&exe, count, force_copy));
+    let ready =
+        exe.map_err(|errno| failed("open this program", errno)).and_then(|exe| prepare(&exe, count, force_copy));
     let shared = match ready {
         Ok(shared) => Arc::new(shared),
         Err(failure) => {
@@ -222,7 +223,7 @@ fn answer(shared: &Shared, channel: &Channel, request: Request, fds: Vec<OwnedFd
             }
             result.map(Reply::Applied)
         }
-        Request::Run { order, detached } => launch::run(shared, channel, order, detached, fds),
+        Request::Run { order, detached } => launch::run(shared, channel, *order, detached, fds),
         Request::Pack { tree, epoch } => {
             let out = std::io::BufWriter::with_capacity(1 << 20, file(fds)?);
             let tree = self::tree(shared, &tree)?;
@@ -319,9 +320,7 @@ fn digests(shared: &Shared, files: &[TreeFile]) -> Result<Vec<[u8; 32]>, Failure
 fn export(shared: &Shared, files: &[TreeFile], out: File) -> Result<(), Failure> {
     let mut writer = TarWriter::new(std::io::BufWriter::with_capacity(1 << 20, out));
     each_file(shared, files, &mut |number, reader, path| {
-        reader
-            .append_to_tar(path, number.to_string().as_bytes(), &mut writer)
-            .map_err(|error| Failure::of(&error))
+        reader.append_to_tar(path, number.to_string().as_bytes(), &mut writer).map_err(|error| Failure::of(&error))
     })?;
     let mut out = writer.finish().map_err(|error| Failure::of(&error).during("write a tar"))?;
     std::io::Write::flush(&mut out).map_err(|error| Failure::of(&error).during("write a tar"))

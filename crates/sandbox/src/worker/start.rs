@@ -134,7 +134,7 @@ fn write_maps(ids: &Ids, pid: u32) -> Result<(), SandboxError> {
 }
 
 fn map_text(map: &[Extent]) -> String {
-    map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect()
+    map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}")).collect::<Vec<_>>().join("\n")
 }
 
 fn write_file(pid: u32, name: &str, text: &str) -> Result<(), SandboxError> {
@@ -145,10 +145,8 @@ fn write_file(pid: u32, name: &str, text: &str) -> Result<(), SandboxError> {
 }
 
 fn run_helper(name: &str, pid: u32, map: &[Extent]) -> Result<(), SandboxError> {
-    let path = helper(name).ok_or_else(|| SandboxError::Helper {
-        name: name.to_owned(),
-        message: "it is not installed".to_owned(),
-    })?;
+    let path = helper(name)
+        .ok_or_else(|| SandboxError::Helper { name: name.to_owned(), message: "it is not installed".to_owned() })?;
     let numbers = map.iter().flat_map(|&(inside, outside, count)| [inside, outside, count]);
     let output = Command::new(path)
         .arg(pid.to_string())

@@ -108,9 +108,8 @@ fn put_back(tree: &OwnedFd, path: &[u8], lowers: &[OwnedFd], overlay: bool) -> R
         let Some(below) = self::below(path, lowers) else { return Ok(()) };
         let directory = open(tree, path)?;
         let stat = rustix::fs::fstat(&directory)?;
-        let same = |a: &Stat, b: &Stat| {
-            (a.st_mode, a.st_uid, a.st_gid, mtime(a)) == (b.st_mode, b.st_uid, b.st_gid, mtime(b))
-        };
+        let same =
+            |a: &Stat, b: &Stat| (a.st_mode, a.st_uid, a.st_gid, mtime(a)) == (b.st_mode, b.st_uid, b.st_gid, mtime(b));
         let opaque = rustix::fs::fgetxattr(&directory, "user.overlay.opaque", &mut [0_u8; 8][..]).is_ok();
         if opaque || !same(&stat, &below) {
             return Ok(());
@@ -135,8 +134,9 @@ fn below(path: &[u8], lowers: &[OwnedFd]) -> Option<Stat> {
 }
 
 fn set_mtime(directory: &OwnedFd, like: &Stat) -> Result<(), Errno> {
-    let (tv_sec, tv_nsec) = mtime(like);
+    let time = mtime(like);
     let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec, tv_nsec } };
+    let last_modification = Timespec { tv_sec: time.0, tv_nsec: time.1 };
+    let times = Timestamps { last_access: omit, last_modification };
     rustix::fs::futimens(directory.as_fd(), &times)
 }

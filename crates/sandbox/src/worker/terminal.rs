@@ -55,8 +55,7 @@ impl Raw {
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<(), SandboxError> {
         self.follow_size();
-        let (screen, keys) =
-            if self.output_open { (first_ready, second_ready) } else { (false, first_ready) };
+        let (screen, keys) = if self.output_open { (first_ready, second_ready) } else { (false, first_ready) };
         if screen {
             self.read_screen(buffer, output)?;
         }
@@ -75,11 +74,7 @@ impl Raw {
         Ok(())
     }
 
-    fn read_screen(
-        &mut self,
-        buffer: &mut [u8],
-        output: &mut dyn FnMut(Stream, &[u8]),
-    ) -> Result<(), SandboxError> {
+    fn read_screen(&mut self, buffer: &mut [u8], output: &mut dyn FnMut(Stream, &[u8])) -> Result<(), SandboxError> {
         match rustix::io::read(&self.master, &mut *buffer) {
             // Nobody has the other end open any more.
             Ok(0) | Err(Errno::IO) => self.output_open = false,

@@ -1,5 +1,7 @@
 //! Where the tests run: a directory of trees, a worker in it, and layers made of busybox; and the test users.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "only tests use it")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -62,10 +64,10 @@ pub(crate) fn everybody(name: &str, test: impl Fn(&Place)) {
             .env("TMPDIR", "/tmp")
             .output()
             .unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "as {user}:\n{text}");
-        assert!(text.contains("1 passed"), "as {user}, nothing ran:\n{text}");
-        for line in text.lines().filter(|line| line.contains("skipped: ")) {
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "as {user}:\n{said}");
+        assert!(said.contains("1 passed"), "as {user}, nothing ran:\n{said}");
+        for line in said.lines().filter(|line| line.contains("skipped: ")) {
             eprintln!("{line} (as {user})");
         }
     }
@@ -84,6 +86,10 @@ fn programs() -> Result<&'static Path, String> {
         // Left behind at the end: other tests of this process may still use them. One per process, in a fixed place.
         let directory = std::env::temp_dir().join("kuz-sandbox-tests");
         std::fs::create_dir_all(&directory).unwrap();
+        let owner = rustix::fs::lstat(&directory).unwrap();
+        if owner.st_uid != 0 || rustix::fs::FileType::from_raw_mode(owner.st_mode) != rustix::fs::FileType::Directory {
+            return Err(format!("{} is somebody else's", directory.display()));
+        }
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
         for (from, to) in [(std::env::current_exe().unwrap(), "test"), (probe(), "probe")] {
             let fresh = directory.join(format!("{to}.{}", std::process::id()));
@@ -155,12 +161,12 @@ impl Place {
     }
 
     /// Another one of the same user.
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn again() -> Self {
         Self::new().unwrap()
     }
 
     /// Another one that never overlays.
-    pub(crate) fn copying(&self) -> Self {
+    pub(crate) fn copying() -> Self {
         Self::with(&Options { exe: Some(probe()), force_copy: true }).unwrap()
     }
 
@@ -182,8 +188,7 @@ impl Place {
             }
             Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
         };
-        let place =
-            Self { directory, worker, ids, lowers: vec!["base".into()], number: AtomicUsize::new(0) };
+        let place = Self { directory, worker, ids, lowers: vec!["base".into()], number: AtomicUsize::new(0) };
         place.make_base(&busybox);
         Some(place)
     }
@@ -257,6 +262,15 @@ impl Place {
         self.directory.path().to_str().unwrap()
     }
 
+    /// Another process of this user that runs a script on these trees, and dies when it likes.
+    pub(crate) fn caller(&self, stdio: &str, script: &str) -> Command {
+        let mut command = Command::new(probe());
+        let trees = self.directory.path().join("trees");
+        command.arg("run").arg(trees).args([&self.new_name(), stdio, script]);
+        command.env("KUZ_TEST_USER", user_name(rustix::process::getuid().as_raw()));
+        command
+    }
+
     fn new_name(&self) -> String {
         format!("run-{}", self.number.fetch_add(1, Ordering::Relaxed))
     }
@@ -306,7 +320,9 @@ impl Place {
         let step = RunStep { lowers, upper: upper.clone(), ..step };
         let mut text = Vec::new();
         let exit = self.worker.run(&step, &mut |_, bytes| text.extend_from_slice(bytes), &Cancel::new());
-        let exit = exit.unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error).map(|e| format!("{e}: {:?}", e.source()))));
+        let exit = exit.unwrap_or_else(|error| {
+            panic!("{error}: {:?}", std::error::Error::source(&error).map(|e| format!("{e}: {:?}", e.source())))
+        });
         assert_eq!(exit, Exit::Code(0), "{:?}: {}", step.argv, String::from_utf8_lossy(&text));
         upper
     }
@@ -344,7 +360,7 @@ impl Drop for Place {
     }
 }
 
-fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let own = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&own));
