@@ -41,11 +41,13 @@ pub(crate) fn tar(entries: &[(Header, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// Owners can be set and whiteouts made only by root.
+/// Owners can be set and whiteouts made only by root, and by root of a user namespace with more ids than one.
 pub(crate) fn is_root(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let root = root && std::os::unix::fs::chown(file.path(), Some(1000), Some(1000)).is_ok();
     if !root {
-        eprintln!("skipped: {what} needs root");
+        eprintln!("skipped: {what} needs root with more than one id");
     }
     root
 }
