@@ -61,7 +61,8 @@ pub fn json_schema() -> Value {
 /// The same types as TypeScript interfaces, made from the schema.
 pub fn typescript() -> String {
     let schema = json_schema();
-    let mut text = String::from("// Generated from the Rust types InputData and OutputResult; a test keeps them equal.\n");
+    let mut text =
+        String::from("// Generated from the Rust types InputData and OutputResult; a test keeps them equal.\n");
     let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
     for (name, definition) in &definitions {
         let required: Vec<&str> = definition

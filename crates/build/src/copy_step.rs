@@ -25,7 +25,7 @@ use kuz_store::StepRecord;
 
 use crate::error::{BuildError, Findings};
 use crate::event::{Event, StepName};
-use crate::execute::{Execution, Outcome, Stand, StageDone};
+use crate::execute::{Execution, Outcome, StageDone, Stand};
 use crate::layers::Layer;
 use crate::selection::{self, Selected};
 
@@ -101,7 +101,8 @@ impl Execution<'_> {
                 .map(|identity| (identity.uid, identity.gid))
                 .map_err(|error| self.finding("UnknownUser", step.span, error.to_string(), None))?
         };
-        let options = CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
+        let options =
+            CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
         let scanned = self
             .layer(&stack, options, |layer| layer.make_dir(directory.path.as_bytes()).map(|_| ()).map_err(Failed::from))
             .map_err(|failed| self.explain(failed, step.span))?;
@@ -290,9 +291,9 @@ impl Execution<'_> {
         };
         let chmod = match &copy.chmod {
             None => None,
-            Some(text) => Some(
-                Chmod::parse(text).map_err(|error| self.finding("BadChmod", step.span, error.to_string(), None))?,
-            ),
+            Some(text) => {
+                Some(Chmod::parse(text).map_err(|error| self.finding("BadChmod", step.span, error.to_string(), None))?)
+            }
         };
         let count = copy.inline.len()
             + match sources {
@@ -347,7 +348,8 @@ impl Execution<'_> {
         let mut layer = CopyLayer::new(stack, options, LayerWriter::new(file));
         fill(&mut layer)?;
         for skipped in layer.skipped() {
-            let text = format!("the socket `{}` is left out: a layer cannot hold one", String::from_utf8_lossy(skipped));
+            let text =
+                format!("the socket `{}` is left out: a layer cannot hold one", String::from_utf8_lossy(skipped));
             (self.session.events)(Event::Note { text });
         }
         let (_, scanned) = layer.finish()?;
@@ -369,7 +371,12 @@ impl Execution<'_> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|error| BuildError::store("open a pipe", error))?;
         std::thread::scope(|scope| {
-            let export = worker.map(|worker| scope.spawn(move || { let write = write; worker.export(&files, &write) }));
+            let export = worker.map(|worker| {
+                scope.spawn(move || {
+                    let write = write;
+                    worker.export(&files, &write)
+                })
+            });
             let mut stream = TarReader::new(File::from(read));
             let outcome = sources.iter().try_for_each(|source| {
                 layer.begin_source(&source.name, source.is_dir())?;
@@ -434,9 +441,10 @@ impl Execution<'_> {
         let context = self.inputs.context.display();
         match &error {
             ContextError::NotFound { path } => {
-                let hint = near(&self.inputs.context, path)
-                    .map(|near| format!("did you mean `{near}`?"))
-                    .unwrap_or_else(|| format!("paths are relative to the build context `{context}`: put the file there"));
+                let hint =
+                    near(&self.inputs.context, path).map(|near| format!("did you mean `{near}`?")).unwrap_or_else(
+                        || format!("paths are relative to the build context `{context}`: put the file there"),
+                    );
                 self.finding("CopySourceNotFound", span, format!("`{path}` is not in the build context"), Some(hint))
             }
             ContextError::Ignored { path } => {
@@ -468,7 +476,9 @@ impl Execution<'_> {
         };
         let message = match error {
             selection::SelectionError::NotFound { .. } => format!("`{}` does not exist in {place}", word.text),
-            other => format!("{other}: {}", std::error::Error::source(other).map(ToString::to_string).unwrap_or_default()),
+            other => {
+                format!("{other}: {}", std::error::Error::source(other).map(ToString::to_string).unwrap_or_default())
+            }
         };
         self.finding("CopySourceNotFound", word.span, message, None)
     }

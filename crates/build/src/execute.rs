@@ -12,8 +12,8 @@ use kuz_plan::plan::{Base, ImageSource, Op, Plan, Stage, Step};
 use crate::error::BuildError;
 use crate::event::{Event, StepEnd, StepName};
 use crate::inputs::Inputs;
-use crate::request::BuildRequest;
 use crate::layers::{BaseImage, Layer, Layers};
+use crate::request::BuildRequest;
 use crate::session::Session;
 
 /// A stage that is done.
@@ -130,7 +130,8 @@ impl<'a> Execution<'a> {
     /// The layers of an image that the plan uses.
     pub(crate) fn image_layers(&self, source: &ImageSource) -> Vec<Layer> {
         let base = self.sources.iter().position(|known| known == source).unwrap_or_default();
-        let layer = |(position, diff_id): (usize, &kuz_image::DiffId)| Layer::Base { base, position, diff_id: diff_id.clone() };
+        let layer =
+            |(position, diff_id): (usize, &kuz_image::DiffId)| Layer::Base { base, position, diff_id: diff_id.clone() };
         source.layers.iter().enumerate().map(layer).collect()
     }
 

@@ -135,8 +135,11 @@ pub fn tag(session: &Session<'_>, image: &str, name: &str) -> Result<(), BuildEr
 
 /// Takes a name away; by id, all of an image's names.
 pub fn remove(session: &Session<'_>, name: &str) -> Result<Removed, BuildError> {
+    let id = session.store.find(name).ok().map(|image| image.id);
     let removed = session.store.remove(name).map_err(|error| failed(format!("remove image `{name}`"), error))?;
-    Ok(Removed { untagged: removed.tags, deleted: removed.image })
+    // A damaged image has no id: its manifest's digest names it.
+    let deleted = removed.image.map(|manifest| id.map_or(manifest, |id| id.0));
+    Ok(Removed { untagged: removed.tags, deleted })
 }
 
 /// A name for an image: a tag, not a digest.

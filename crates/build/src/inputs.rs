@@ -79,14 +79,12 @@ fn locate(request: &BuildRequest, context: &Path) -> Result<(PathBuf, String), B
             return Ok((path, name.to_owned()));
         }
     }
-    Err(BuildError::input(format!(
-        "no Dockerfile in `{}` (write one, or name it with -f FILE)",
-        context.display()
-    )))
+    Err(BuildError::input(format!("no Dockerfile in `{}` (write one, or name it with -f FILE)", context.display())))
 }
 
 fn missing(request: &BuildRequest, path: &Path, error: std::io::Error) -> BuildError {
-    let how = if request.dockerfile_given { " (-f is relative to the working directory, not to the context)" } else { "" };
+    let how =
+        if request.dockerfile_given { " (-f is relative to the working directory, not to the context)" } else { "" };
     BuildError::Input {
         message: format!("the Dockerfile `{}` cannot be read{how}", path.display()),
         source: Some(Box::new(error)),

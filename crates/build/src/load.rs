@@ -66,7 +66,10 @@ pub fn load(session: &Session<'_>, input: &str, tag: Option<&str>) -> Result<Vec
         return Err(BuildError::input(message));
     };
     if tag.is_some() && images.len() != 1 {
-        return Err(BuildError::input(format!("`{input}` holds {} images: -t can name only a single one", images.len())));
+        return Err(BuildError::input(format!(
+            "`{input}` holds {} images: -t can name only a single one",
+            images.len()
+        )));
     }
     let mut loaded = Vec::new();
     for (manifest, id, names) in images {
@@ -195,7 +198,8 @@ fn docker_images(session: &Session<'_>, files: &Files, input: &str) -> Result<Im
         serde_json::from_slice(&bytes).map_err(|error| bad(input, format!("manifest.json: {error}")))?;
     let mut images = Vec::new();
     for entry in entries {
-        let missing = |path: &str| bad(input, format!("`{}` is named in manifest.json and missing", path.escape_debug()));
+        let missing =
+            |path: &str| bad(input, format!("`{}` is named in manifest.json and missing", path.escape_debug()));
         let (config, config_size) = files.find(&entry.config).ok_or_else(|| missing(&entry.config))?;
         let parsed = config_of(session, config, input)?;
         if parsed.rootfs.diff_ids.len() != entry.layers.len() {
@@ -283,16 +287,12 @@ fn kind_of(session: &Session<'_>, digest: &Digest) -> Result<&'static str, Build
 }
 
 /// Reads a layer through: it must be what the configuration says.
-fn scan(
-    session: &Session<'_>,
-    blob: &Descriptor,
-    diff_id: &kuz_image::DiffId,
-    input: &str,
-) -> Result<(), BuildError> {
+fn scan(session: &Session<'_>, blob: &Descriptor, diff_id: &kuz_image::DiffId, input: &str) -> Result<(), BuildError> {
     session.cancelled()?;
     let refused = |what: String| bad(input, format!("layer {}: {what}", blob.digest.short()));
     let file = session.open_blob(&blob.digest)?;
-    let reader = compress::reader(crate::layers::compression(blob)?, file).map_err(|error| refused(error.to_string()))?;
+    let reader =
+        compress::reader(crate::layers::compression(blob)?, file).map_err(|error| refused(error.to_string()))?;
     let scanned = kuz_image::scan::scan(reader).map_err(|error| refused(error.to_string()))?;
     if scanned.diff_id != *diff_id {
         return Err(refused(format!("its diff id is {}, the configuration says {diff_id}", scanned.diff_id)));

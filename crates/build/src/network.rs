@@ -41,8 +41,9 @@ impl Network {
                 message: "the network could not be started".into(),
                 source: Some(Box::new(error)),
             })?;
-        let client = Client::new(machine.registries.clone(), machine.credentials.clone())
-            .map_err(|error| BuildError::Input { message: "kuz.toml cannot be used".into(), source: Some(Box::new(error)) })?;
+        let client = Client::new(machine.registries.clone(), machine.credentials.clone()).map_err(|error| {
+            BuildError::Input { message: "kuz.toml cannot be used".into(), source: Some(Box::new(error)) }
+        })?;
         Ok(Self { runtime, client })
     }
 
@@ -101,7 +102,9 @@ impl Network {
             return Err(BuildError::store("write to the store", error));
         }
         outcome?;
-        writer.commit_digest(&blob.digest, blob.size).map_err(|error| BuildError::store("write to the store", error))?;
+        writer
+            .commit_digest(&blob.digest, blob.size)
+            .map_err(|error| BuildError::store("write to the store", error))?;
         session.record_origin(&blob.digest, &parsed)?;
         (session.events)(Event::FetchDone { digest: blob.digest.to_string() });
         Ok(())

@@ -74,7 +74,9 @@ pub fn push(session: &Session<'_>, image: &str, to: Option<&str>) -> Result<Stri
             .map(|reference| reference.with_default_tag().familiar())
             .filter(|name| found.names.contains(name))
             .or_else(|| found.names.first().cloned())
-            .ok_or_else(|| BuildError::input(format!("`{image}` has no name to push to: give one as second argument")))?,
+            .ok_or_else(|| {
+                BuildError::input(format!("`{image}` has no name to push to: give one as second argument"))
+            })?,
     };
     let digest = push_to(session, &found.manifest, &images::reference(&name)?)?;
     Ok(format!("{name}@{digest}"))

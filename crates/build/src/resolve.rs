@@ -48,7 +48,11 @@ pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Input
             }
             Err(diagnostics) => {
                 let source = inputs.dockerfile.source.clone();
-                return Err(BuildError::Findings(Box::new(Findings { file: inputs.file.clone(), source, diagnostics })));
+                return Err(BuildError::Findings(Box::new(Findings {
+                    file: inputs.file.clone(),
+                    source,
+                    diagnostics,
+                })));
             }
         }
     }

@@ -57,10 +57,12 @@ impl Execution<'_> {
                 self.session.cancelled()?;
                 match error {
                     SandboxError::NotStarted(start) => Some(cause_chain(&start)),
-                    error => return Err(BuildError::Environment {
-                        message: format!("the step in line {} could not be run", name.line),
-                        source: Some(Box::new(error)),
-                    }),
+                    error => {
+                        return Err(BuildError::Environment {
+                            message: format!("the step in line {} could not be run", name.line),
+                            source: Some(Box::new(error)),
+                        });
+                    }
                 }
             }
         };
@@ -75,7 +77,12 @@ impl Execution<'_> {
         }
         let upper = self.session.record_tree(upper)?;
         let created = self.epoch_time().unwrap_or_else(|| self.session.now());
-        let record = StepRecord { created: created.clone(), diff_id: None, tree: Some(upper.to_string()), notes: BTreeMap::new() };
+        let record = StepRecord {
+            created: created.clone(),
+            diff_id: None,
+            tree: Some(upper.to_string()),
+            notes: BTreeMap::new(),
+        };
         self.session.record_step(&key, &record)?;
         Ok(Outcome { layer: Layer::Tree { name: upper, key: key.clone() }, created, cached: false, key })
     }

@@ -101,9 +101,7 @@ fn index(manifest: &Descriptor, names: &[String]) -> Result<Content, BuildError>
     let manifests =
         if names.is_empty() { vec![entry(None)] } else { names.iter().map(|name| entry(Some(name))).collect() };
     let index = Index { manifests, ..Index::default() };
-    serde_json::to_vec(&index)
-        .map(Content::Bytes)
-        .map_err(|error| BuildError::store("encode index.json", error))
+    serde_json::to_vec(&index).map(Content::Bytes).map_err(|error| BuildError::store("encode index.json", error))
 }
 
 fn docker_manifest(document: &Manifest, names: &[String], path: &dyn Fn(&Digest) -> String) -> serde_json::Value {

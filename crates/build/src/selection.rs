@@ -64,7 +64,9 @@ pub(crate) fn select(stack: &Stack, source: &[u8]) -> Result<Vec<Selected>, Sele
     let names: Vec<&[u8]> = kept(source);
     if !names.iter().any(|name| glob::has_wildcards(name)) {
         let path = names.join(&b'/');
-        return one(stack, &path)?.map(|found| vec![found]).ok_or_else(|| SelectionError::NotFound { path: source.to_vec() });
+        return one(stack, &path)?
+            .map(|found| vec![found])
+            .ok_or_else(|| SelectionError::NotFound { path: source.to_vec() });
     }
     let bad = || SelectionError::BadPattern { path: source.to_vec() };
     let mut found: Vec<Vec<u8>> = vec![Vec::new()];
@@ -74,7 +76,12 @@ pub(crate) fn select(stack: &Stack, source: &[u8]) -> Result<Vec<Selected>, Sele
             let pattern = Glob::new(name).map_err(|_| bad())?;
             for at in &found {
                 let real = stack.resolve(at, true)?.path;
-                next.extend(children(stack, &real).into_iter().filter(|child| pattern.matches(child)).map(|child| join(at, &child)));
+                next.extend(
+                    children(stack, &real)
+                        .into_iter()
+                        .filter(|child| pattern.matches(child))
+                        .map(|child| join(at, &child)),
+                );
             }
         } else {
             next.extend(found.iter().map(|at| join(at, name)));
@@ -187,7 +194,13 @@ mod tests {
         let dir = || Node::Dir { opaque: false };
         let file = || Node::File { size: 1 };
         let stack = Stack::new(vec![
-            layer(&[("a", dir()), ("a/one.py", file()), ("a/two.py", file()), ("a/gone", file()), ("l", Node::Symlink(b"a".to_vec()))]),
+            layer(&[
+                ("a", dir()),
+                ("a/one.py", file()),
+                ("a/two.py", file()),
+                ("a/gone", file()),
+                ("l", Node::Symlink(b"a".to_vec())),
+            ]),
             layer(&[("a/gone", Node::Whiteout), ("a/three.txt", file()), ("b", dir()), ("b/two.py", file())]),
         ]);
         let paths = |source: &str| -> Option<Vec<String>> {
@@ -199,7 +212,13 @@ mod tests {
         assert_eq!(paths("/a"), want(&["a@0", "a/one.py@0", "a/three.txt@1", "a/two.py@0"]));
         assert_eq!(paths("l/"), paths("a"));
         assert_eq!(paths("../a/*.py"), want(&["a/one.py@0", "a/two.py@0"]));
-        assert_eq!(paths("*/two.py"), want(&["a/two.py@0", "b/two.py@1"]).map(|mut list| { list.push("a/two.py@0".into()); list }));
+        assert_eq!(
+            paths("*/two.py"),
+            want(&["a/two.py@0", "b/two.py@1"]).map(|mut list| {
+                list.push("a/two.py@0".into());
+                list
+            })
+        );
         assert_eq!(paths("a/gone"), None);
         assert_eq!(paths("x*"), want(&[]));
     }

@@ -60,9 +60,8 @@ impl<'a> Session<'a> {
         let failed = |error| BuildError::store(format!("open the store `{}`", machine.store.display()), error);
         let mut options = StoreOptions::new(&machine.boot_id, machine.now.0);
         options.fault.clone_from(&machine.store_fault);
-        let store = Store::open(Path::new(&machine.store), options).map_err(|error| {
-            BuildError::store(format!("open the store `{}`", machine.store.display()), error)
-        })?;
+        let store = Store::open(Path::new(&machine.store), options)
+            .map_err(|error| BuildError::store(format!("open the store `{}`", machine.store.display()), error))?;
         let lease = store.lease().map_err(failed)?;
         let session = Self {
             machine,
@@ -137,8 +136,9 @@ impl<'a> Session<'a> {
         let recorded = self.store.get(IDS, "range").map_err(failed)?;
         let recorded = recorded.and_then(|bytes| serde_json::from_slice::<(u32, u32)>(&bytes).ok());
         let machine = self.machine;
-        let ids = kuz_sandbox::ids::detect(machine.uid, machine.gid, machine.user.as_deref().unwrap_or_default(), recorded)
-            .map_err(|error| BuildError::Environment {
+        let ids =
+            kuz_sandbox::ids::detect(machine.uid, machine.gid, machine.user.as_deref().unwrap_or_default(), recorded)
+                .map_err(|error| BuildError::Environment {
                 message: format!("{error}; to mend it: {}", error.mend()),
                 source: None,
             })?;
@@ -298,7 +298,11 @@ impl<'a> Session<'a> {
         let record = LayerRecord {
             diff_id: scanned.diff_id.clone(),
             bytes: scanned.bytes,
-            blobs: vec![LayerBlob { digest: blob.digest.clone(), size: blob.size, media_type: blob.media_type.clone() }],
+            blobs: vec![LayerBlob {
+                digest: blob.digest.clone(),
+                size: blob.size,
+                media_type: blob.media_type.clone(),
+            }],
         };
         self.store.record_index(&scanned.diff_id, scanned.index).map_err(failed)?;
         self.store.record_layer(&record).map_err(failed)?;

@@ -37,10 +37,7 @@ pub fn check(session: &Session<'_>, repair: bool) -> Result<Checked, BuildError>
         let repaired = problem.repaired.map(|how| format!(" ({how})")).unwrap_or_default();
         format!("{}: {}{repaired}", problem.at, problem.what)
     });
-    Ok(Checked {
-        checked: report.blobs + report.records + report.trees + report.images,
-        problems: problems.collect(),
-    })
+    Ok(Checked { checked: report.blobs + report.records + report.trees + report.images, problems: problems.collect() })
 }
 
 /// What takes how much space.

@@ -63,13 +63,17 @@ fn store() -> Result<PathBuf, String> {
 
 fn registries() -> Result<RegistryConfig, String> {
     let given = std::env::var_os("KUZ_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let path = given.clone().or_else(|| directory("XDG_CONFIG_HOME", ".config").map(|config| config.join("kuz/kuz.toml")));
+    let path =
+        given.clone().or_else(|| directory("XDG_CONFIG_HOME", ".config").map(|config| config.join("kuz/kuz.toml")));
     let mut registries = match path {
         Some(path) => match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => RegistryConfig::default(),
             Err(error) => return Err(format!("the configuration `{}` cannot be read: {error}", path.display())),
             Ok(found) if !found.is_file() || found.len() > CONFIG_BYTES => {
-                return Err(format!("the configuration `{}` is no file of at most {CONFIG_BYTES} bytes", path.display()));
+                return Err(format!(
+                    "the configuration `{}` is no file of at most {CONFIG_BYTES} bytes",
+                    path.display()
+                ));
             }
             Ok(_) => parse(&path)?,
         },

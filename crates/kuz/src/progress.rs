@@ -55,7 +55,8 @@ impl Progress {
             (ProgressArg::Auto, _) => Mode::Statuses,
         };
         let colour = if terminal && std::env::var_os("NO_COLOR").is_none() { Colour::On } else { Colour::Off };
-        let screen = (mode == Mode::Live).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)));
+        let screen =
+            (mode == Mode::Live).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)));
         Self { mode, colour, state: Mutex::new(State { screen, ..State::default() }) }
     }
 
@@ -126,7 +127,9 @@ impl Progress {
     fn step_output(&self, state: &mut State, name: &StepName, bytes: &[u8]) {
         let mut buffer = state.partial.remove(&key(name)).unwrap_or_default();
         buffer.extend_from_slice(bytes);
-        while let Some(at) = buffer.iter().position(|&b| b == b'\n').or((buffer.len() > LINE_BYTES).then_some(LINE_BYTES)) {
+        while let Some(at) =
+            buffer.iter().position(|&b| b == b'\n').or((buffer.len() > LINE_BYTES).then_some(LINE_BYTES))
+        {
             let rest = buffer.split_off((at + 1).min(buffer.len()));
             let line = String::from_utf8_lossy(&buffer);
             let line = render::clean(line.trim_end());

@@ -120,11 +120,18 @@ mod tests {
             file: "Dockerfile".into(),
             source: "FROM scratch\nCOYP a b\n".into(),
             diagnostics: vec![
-                Diagnostic::error("UnknownInstruction", Span::new(13, 17), "unknown instruction: COYP").hint("did you mean COPY?"),
+                Diagnostic::error("UnknownInstruction", Span::new(13, 17), "unknown instruction: COYP")
+                    .hint("did you mean COPY?"),
             ],
         };
         let text = findings(&found, Colour::Off);
-        for part in ["error[UnknownInstruction]: unknown instruction: COYP", "Dockerfile:2:1", "COYP a b", "^^^^", "did you mean COPY?"] {
+        for part in [
+            "error[UnknownInstruction]: unknown instruction: COYP",
+            "Dockerfile:2:1",
+            "COYP a b",
+            "^^^^",
+            "did you mean COPY?",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -4,7 +4,8 @@
 
 /// Bytes, or what is wrong with the text.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{}` is no size (want a number with b, k, m, g or t behind it, such as 64m)", text.escape_debug());
+    let bad =
+        || format!("`{}` is no size (want a number with b, k, m, g or t behind it, such as 64m)", text.escape_debug());
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let power = match lower.get(digits.len()..).unwrap_or_default() {

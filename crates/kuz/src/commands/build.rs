@@ -67,7 +67,11 @@ fn to_stdout(output: &OutputSpec) -> bool {
 }
 
 /// `--iidfile` and `--metadata-file`, with the keys that buildx writes.
-fn write_files(arguments: &BuildArgs, request: &BuildRequest, built: &Built) -> Result<(), kuz_build::error::BuildError> {
+fn write_files(
+    arguments: &BuildArgs,
+    request: &BuildRequest,
+    built: &Built,
+) -> Result<(), kuz_build::error::BuildError> {
     if let Some(path) = &arguments.iidfile {
         write(path, &built.image_id.to_string())?;
     }
@@ -102,7 +106,9 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
     let platform = match &arguments.platform {
         None => None,
         Some(text) if text.contains(',') => {
-            return Err(format!("`--platform {text}`: several platforms in one build are not supported yet (name one)"));
+            return Err(format!(
+                "`--platform {text}`: several platforms in one build are not supported yet (name one)"
+            ));
         }
         Some(text) => Some(text.parse::<Platform>().map_err(|error| format!("`--platform`: {error}"))?),
     };
@@ -269,7 +275,15 @@ mod tests {
         ] {
             assert_eq!(output(spec), Ok(want), "{spec}");
         }
-        for bad in ["", "oci", "dest=a", "type=x", "type=oci,tar=maybe,dest=a", "type=oci,dest=a,compression=zstd", "type=oci,tar=false"] {
+        for bad in [
+            "",
+            "oci",
+            "dest=a",
+            "type=x",
+            "type=oci,tar=maybe,dest=a",
+            "type=oci,dest=a,compression=zstd",
+            "type=oci,tar=false",
+        ] {
             assert!(output(bad).is_err(), "{bad}");
         }
     }

@@ -112,7 +112,8 @@ fn a_damaged_blob_is_made_or_fetched_again() {
     }
     let place = recipe();
     let id = place.build(&["-t", "app"]).id();
-    let blobs: Vec<_> = std::fs::read_dir(place.path("store/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let blobs: Vec<_> =
+        std::fs::read_dir(place.path("store/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(blobs.len() > 5);
     for blob in blobs {
         let before = std::fs::read(&blob).unwrap();
@@ -162,7 +163,9 @@ fn several_builds_share_a_store() {
         let builds: Vec<_> = (0..4)
             .map(|number| {
                 let place = &place;
-                scope.spawn(move || place.build(&["-t", &format!("app{number}"), "--build-arg", "SOURCE_DATE_EPOCH=1"]).id())
+                scope.spawn(move || {
+                    place.build(&["-t", &format!("app{number}"), "--build-arg", "SOURCE_DATE_EPOCH=1"]).id()
+                })
             })
             .collect();
         builds.into_iter().map(|build| build.join().unwrap()).collect()

@@ -20,7 +20,8 @@ fn small() -> (Place, String) {
 fn names_are_given_listed_and_removed() {
     let (place, id) = small();
     assert_eq!(place.kuz(&["tag", "app", "other:2"]).code, 0);
-    let listed: serde_json::Value = serde_json::from_str(&place.kuz(&["image", "ls", "--format", "json"]).stdout).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&place.kuz(&["image", "ls", "--format", "json"]).stdout).unwrap();
     let mut names: Vec<&str> = listed.as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["app:latest", "other:2"]);
@@ -51,7 +52,9 @@ fn what_is_saved_can_be_loaded() {
 #[test]
 fn outputs_of_a_build_can_be_loaded() {
     let (place, id) = small();
-    for (spec, input) in [("type=oci,dest=o.tar", "o.tar"), ("type=docker,dest=d.tar", "d.tar"), ("type=docker,tar=false,dest=d", "d")] {
+    for (spec, input) in
+        [("type=oci,dest=o.tar", "o.tar"), ("type=docker,dest=d.tar", "d.tar"), ("type=docker,tar=false,dest=d", "d")]
+    {
         let built = place.build(&["-t", "app", "-o", spec]);
         assert_eq!(built.id(), id, "{}", built.stderr);
         let other = Place::new();
@@ -100,7 +103,14 @@ fn podman_loads_what_is_saved_with_the_same_id() {
     let root = place.path("podman");
     let podman = |arguments: &[&str]| {
         Command::new("podman")
-            .args(["--root", root.to_str().unwrap(), "--runroot", place.path("run").to_str().unwrap(), "--storage-driver", "vfs"])
+            .args([
+                "--root",
+                root.to_str().unwrap(),
+                "--runroot",
+                place.path("run").to_str().unwrap(),
+                "--storage-driver",
+                "vfs",
+            ])
             .args(arguments)
             .output()
             .unwrap()
@@ -111,7 +121,11 @@ fn podman_loads_what_is_saved_with_the_same_id() {
     }
     let seen = podman(&["image", "inspect", "--format", "{{.Id}}", "localhost/app", "docker.io/library/app"]);
     let ids = String::from_utf8_lossy(&seen.stdout);
-    assert!(ids.lines().any(|line| format!("sha256:{line}") == id), "{id} in {ids}{}", String::from_utf8_lossy(&seen.stderr));
+    assert!(
+        ids.lines().any(|line| format!("sha256:{line}") == id),
+        "{id} in {ids}{}",
+        String::from_utf8_lossy(&seen.stderr)
+    );
 }
 
 #[test]

@@ -77,13 +77,20 @@ fn copy_keeps_modes_links_and_owners_as_asked() {
     place.write("ctx/tree/sub/file", "f");
     std::os::unix::fs::symlink("file", place.path("ctx/tree/sub/link")).unwrap();
     place.write("box/inner", "i");
-    let tar = std::process::Command::new("tar").args(["-cf", "ctx/box.tar", "-C", "box", "inner"]).current_dir(place.dir.path()).status();
+    let tar = std::process::Command::new("tar")
+        .args(["-cf", "ctx/box.tar", "-C", "box", "inner"])
+        .current_dir(place.dir.path())
+        .status();
     assert!(tar.unwrap().success());
     let ran = built_and_run(
         &place,
         "stat -c '%n %a %u %g' /one/two /one/two/a.txt; readlink /tree/sub/link; cat /tree/sub/link /unpacked/inner; ls /wild",
     );
-    assert_eq!(ran.stdout, "/one/two 640 1000 2000\n/one/two/a.txt 640 1000 2000\nfile\nfia.txt\nb.txt\n", "{}", ran.stderr);
+    assert_eq!(
+        ran.stdout, "/one/two 640 1000 2000\n/one/two/a.txt 640 1000 2000\nfile\nfia.txt\nb.txt\n",
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

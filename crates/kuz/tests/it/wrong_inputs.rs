@@ -18,26 +18,166 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { name: "no Dockerfile", dockerfile: None, arguments: &["ctx"], code: 3, message: "no Dockerfile in `ctx`", shown: "-f FILE" },
-    Case { name: "named Dockerfile is missing", dockerfile: None, arguments: &["-f", "no/such", "ctx"], code: 3, message: "`no/such`", shown: "relative to the working directory" },
-    Case { name: "no context", dockerfile: None, arguments: &["nowhere"], code: 3, message: "build context `nowhere`", shown: "caused by" },
-    Case { name: "unknown instruction", dockerfile: Some("FROM scratch\nCOYP a b\n"), arguments: &["ctx"], code: 3, message: "Dockerfile:2: ", shown: "COYP a b" },
-    Case { name: "unknown flag of an instruction", dockerfile: Some("FROM scratch\nCOPY --chwon=1 a b\n"), arguments: &["ctx"], code: 3, message: "Dockerfile:2: ", shown: "--chown" },
-    Case { name: "empty Dockerfile", dockerfile: Some("# nothing\n"), arguments: &["ctx"], code: 3, message: "Dockerfile", shown: "" },
-    Case { name: "instruction before FROM", dockerfile: Some("ENV A=b\nFROM scratch\n"), arguments: &["ctx"], code: 3, message: "Dockerfile:1: ", shown: "ENV A=b" },
-    Case { name: "missing source", dockerfile: Some("FROM scratch\nCOPY libraries.list .\n"), arguments: &["ctx"], code: 3, message: "libraries.list", shown: "COPY libraries.list ." },
-    Case { name: "unknown target", dockerfile: Some("FROM scratch AS one\nCOPY Dockerfile /\n"), arguments: &["--target", "two", "ctx"], code: 3, message: "two", shown: "one" },
-    Case { name: "copy from an unknown stage and image", dockerfile: Some("FROM scratch\nCOPY --from=builder /a /b\n"), arguments: &["ctx"], code: 4, message: "builder", shown: "COPY --from=builder" },
-    Case { name: "unterminated quote", dockerfile: Some("FROM scratch\nENV A=\"b\n"), arguments: &["ctx"], code: 3, message: "Dockerfile:2: ", shown: "" },
-    Case { name: "bad --chown", dockerfile: Some("FROM scratch\nCOPY --chown=nobody Dockerfile /\n"), arguments: &["ctx"], code: 3, message: "nobody", shown: "COPY --chown=nobody" },
-    Case { name: "not supported yet", dockerfile: Some("FROM scratch\nADD https://127.0.0.1/a /\n"), arguments: &["ctx"], code: 3, message: "not supported yet", shown: "ADD https" },
-    Case { name: "absent base image", dockerfile: Some("FROM no-such-image:1\n"), arguments: &["ctx"], code: 4, message: "no-such-image:1", shown: "FROM no-such-image:1" },
-    Case { name: "wrong flag", dockerfile: None, arguments: &["--no-such-flag", "ctx"], code: 2, message: "--no-such-flag", shown: "--no-such-flag" },
-    Case { name: "wrong tag", dockerfile: None, arguments: &["-t", "Not A Tag", "ctx"], code: 2, message: "-t Not A Tag", shown: "" },
-    Case { name: "wrong platform", dockerfile: None, arguments: &["--platform", "a/b/c/d", "ctx"], code: 2, message: "--platform", shown: "linux/amd64" },
-    Case { name: "wrong output", dockerfile: None, arguments: &["-o", "type=oci,dest=a,compression=zstd", "ctx"], code: 2, message: "compression", shown: "" },
-    Case { name: "push without a name", dockerfile: None, arguments: &["--push", "ctx"], code: 2, message: "-t", shown: "" },
-    Case { name: "wrong epoch", dockerfile: None, arguments: &["--build-arg", "SOURCE_DATE_EPOCH=soon", "ctx"], code: 2, message: "SOURCE_DATE_EPOCH", shown: "" },
+    Case {
+        name: "no Dockerfile",
+        dockerfile: None,
+        arguments: &["ctx"],
+        code: 3,
+        message: "no Dockerfile in `ctx`",
+        shown: "-f FILE",
+    },
+    Case {
+        name: "named Dockerfile is missing",
+        dockerfile: None,
+        arguments: &["-f", "no/such", "ctx"],
+        code: 3,
+        message: "`no/such`",
+        shown: "relative to the working directory",
+    },
+    Case {
+        name: "no context",
+        dockerfile: None,
+        arguments: &["nowhere"],
+        code: 3,
+        message: "build context `nowhere`",
+        shown: "caused by",
+    },
+    Case {
+        name: "unknown instruction",
+        dockerfile: Some("FROM scratch\nCOYP a b\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "Dockerfile:2: ",
+        shown: "COYP a b",
+    },
+    Case {
+        name: "unknown flag of an instruction",
+        dockerfile: Some("FROM scratch\nCOPY --chwon=1 a b\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "Dockerfile:2: ",
+        shown: "did you mean chown?",
+    },
+    Case {
+        name: "empty Dockerfile",
+        dockerfile: Some("# nothing\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "Dockerfile",
+        shown: "",
+    },
+    Case {
+        name: "instruction before FROM",
+        dockerfile: Some("ENV A=b\nFROM scratch\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "Dockerfile:1: ",
+        shown: "ENV A=b",
+    },
+    Case {
+        name: "missing source",
+        dockerfile: Some("FROM scratch\nCOPY libraries.list .\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "libraries.list",
+        shown: "COPY libraries.list .",
+    },
+    Case {
+        name: "unknown target",
+        dockerfile: Some("FROM scratch AS one\nCOPY Dockerfile /\n"),
+        arguments: &["--target", "two", "ctx"],
+        code: 3,
+        message: "two",
+        shown: "one",
+    },
+    Case {
+        name: "copy from an unknown stage and image",
+        dockerfile: Some("FROM scratch\nCOPY --from=builder /a /b\n"),
+        arguments: &["ctx"],
+        code: 4,
+        message: "builder",
+        shown: "COPY --from=builder",
+    },
+    Case {
+        name: "unterminated quote",
+        dockerfile: Some("FROM scratch\nENV A=\"b\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "Dockerfile:2: ",
+        shown: "",
+    },
+    Case {
+        name: "bad --chown",
+        dockerfile: Some("FROM scratch\nCOPY --chown=nobody Dockerfile /\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "nobody",
+        shown: "COPY --chown=nobody",
+    },
+    Case {
+        name: "not supported yet",
+        dockerfile: Some("FROM scratch\nADD https://127.0.0.1/a /\n"),
+        arguments: &["ctx"],
+        code: 3,
+        message: "not supported yet",
+        shown: "ADD https",
+    },
+    Case {
+        name: "absent base image",
+        dockerfile: Some("FROM no-such-image:1\n"),
+        arguments: &["ctx"],
+        code: 4,
+        message: "no-such-image:1",
+        shown: "FROM no-such-image:1",
+    },
+    Case {
+        name: "wrong flag",
+        dockerfile: None,
+        arguments: &["--no-such-flag", "ctx"],
+        code: 2,
+        message: "--no-such-flag",
+        shown: "--no-such-flag",
+    },
+    Case {
+        name: "wrong tag",
+        dockerfile: None,
+        arguments: &["-t", "Not A Tag", "ctx"],
+        code: 2,
+        message: "-t Not A Tag",
+        shown: "",
+    },
+    Case {
+        name: "wrong platform",
+        dockerfile: None,
+        arguments: &["--platform", "a/b/c/d", "ctx"],
+        code: 2,
+        message: "--platform",
+        shown: "linux/amd64",
+    },
+    Case {
+        name: "wrong output",
+        dockerfile: None,
+        arguments: &["-o", "type=oci,dest=a,compression=zstd", "ctx"],
+        code: 2,
+        message: "compression",
+        shown: "",
+    },
+    Case {
+        name: "push without a name",
+        dockerfile: None,
+        arguments: &["--push", "ctx"],
+        code: 2,
+        message: "-t",
+        shown: "",
+    },
+    Case {
+        name: "wrong epoch",
+        dockerfile: None,
+        arguments: &["--build-arg", "SOURCE_DATE_EPOCH=soon", "ctx"],
+        code: 2,
+        message: "SOURCE_DATE_EPOCH",
+        shown: "",
+    },
 ];
 
 #[test]
@@ -88,7 +228,10 @@ fn wrong_credentials_are_an_error_that_keeps_the_secret() {
     registry.set_access(Access::Basic { user: "user".into(), password: "right".into() });
     let host = registry.host();
     place.dockerfile(&format!("FROM {host}/library/busybox\n"));
-    place.write("home/.docker/config.json", &format!(r#"{{"auths":{{"{host}":{{"auth":"dXNlcjp3cm9uZ3NlY3JldA=="}}}}}}"#));
+    place.write(
+        "home/.docker/config.json",
+        &format!(r#"{{"auths":{{"{host}":{{"auth":"dXNlcjp3cm9uZ3NlY3JldA=="}}}}}}"#),
+    );
     let ran = place.build(&[]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.message().contains(&host), "{}", ran.message());
@@ -135,7 +278,8 @@ fn a_full_disk_is_said_and_the_store_stays_sound() {
     let mut place = Place::new();
     let small = place.path("small");
     std::fs::create_dir(&small).unwrap();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&small).status();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&small).status();
     if !mounted.is_ok_and(|status| status.success()) {
         return skip("a tmpfs cannot be mounted here");
     }
