@@ -7,7 +7,8 @@
 
 use std::process::ExitCode;
 
-use kuz_sandbox::{Cancel, Options, RunStep, Stdio, Worker};
+use kuz_sandbox::preflight::Asker;
+use kuz_sandbox::{Cancel, Options, RunStep, Stdio, Worker, preflight};
 
 fn main() -> ExitCode {
     if let Some(code) = kuz_sandbox::main_if_reexec() {
@@ -16,6 +17,10 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("calls") => calls(),
         Some("run") => return run(),
+        Some("preflight") => {
+            let found = preflight(&Asker::default(), None, &Options::default());
+            println!("{:?}\n{}\n{}", found.isolation, found.notes.join(" "), found.mend.unwrap_or_default());
+        }
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS

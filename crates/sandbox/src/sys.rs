@@ -334,7 +334,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     unsafe {
         let mut request: libc::ifreq = std::mem::zeroed();
         for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-            *slot = byte.cast_signed();
+            *slot = libc::c_char::from_ne_bytes([*byte]);
         }
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request))?;
         let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();

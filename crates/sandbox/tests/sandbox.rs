@@ -454,6 +454,13 @@ fn the_machine_is_looked_at_before() {
         assert_eq!(found.overlay, found.isolation.overlay());
         assert_eq!(found.mend.is_some(), matches!(place.ids, Ids::Single { .. }), "{found:?}");
         assert_eq!(std::fs::read_dir(directory.path()).map_or(0, Iterator::count), 0, "something was left behind");
+        // A sandbox is itself a place where none can be made: as root in a container whose filter refuses it.
+        let step = RunStep { argv: vec!["/probe".into(), "preflight".into()], ..sh("") };
+        let (_, out, err) = place.run(step);
+        let lines: Vec<&str> = out.lines().collect();
+        let [isolation, note, mend] = lines.as_slice() else { panic!("{out}{err}") };
+        assert_eq!(*isolation, "None");
+        assert!(!note.is_empty() && !mend.is_empty(), "{out}");
     });
 }
 
