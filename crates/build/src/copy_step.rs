@@ -141,10 +141,10 @@ impl Execution<'_> {
         let words: Vec<&[u8]> = copy.sources.iter().map(|word| word.text.as_bytes()).collect();
         let key = Self::selection_key(&chain.unwrap_or_else(|| Digest::of(b"scratch")), &words);
         let failed = |error| BuildError::store("read a record", error);
-        if let Some(known) = self.session.store.get(SELECTION, key.hex()).map_err(failed)? {
-            if let Ok(digest) = String::from_utf8_lossy(&known).parse() {
-                return Ok((digest, None));
-            }
+        if let Some(known) = self.session.store.get(SELECTION, key.hex()).map_err(failed)?
+            && let Ok(digest) = String::from_utf8_lossy(&known).parse()
+        {
+            return Ok((digest, None));
         }
         let (digest, sources) = self.select_layers(step, copy, done)?;
         self.session.store.put(SELECTION, key.hex(), digest.to_string().as_bytes()).map_err(failed)?;
@@ -152,7 +152,7 @@ impl Execution<'_> {
     }
 
     fn select_context(&self, step: &Step, copy: &Copy) -> Result<(Digest, Option<Sources>), BuildError> {
-        let context = Context::open(&self.inputs.context).map_err(|error| self.context_error(error, step.span))?;
+        let context = Context::open(&self.inputs.context).map_err(|error| self.context_error(&error, step.span))?;
         let ignore = &self.inputs.ignore;
         let excluded = |path: &[u8], is_dir: bool| {
             if !ignore.matches(path) {
@@ -174,10 +174,10 @@ impl Execution<'_> {
             }
             let selected = context
                 .select(word.text.as_bytes(), &matcher, &excluded)
-                .map_err(|error| self.context_error(error, word.span))?;
+                .map_err(|error| self.context_error(&error, word.span))?;
             for mut source in selected {
                 let digest = fingerprint::digest(&context, &mut source.entries, &mut cache)
-                    .map_err(|error| self.context_error(error, word.span))?;
+                    .map_err(|error| self.context_error(&error, word.span))?;
                 part(&mut hash, source.name(), source.is_dir(), &digest);
                 sources.push(source);
             }
@@ -344,8 +344,8 @@ impl Execution<'_> {
         fill: impl FnOnce(&mut CopyLayer<'_, File>) -> Result<(), Failed>,
     ) -> Result<Scanned, Failed> {
         let writer = self.session.store.blob_writer().map_err(|error| BuildError::store("write a layer", error))?;
-        let file = writer.file().try_clone().map_err(|error| BuildError::store("write a layer", error))?;
-        let mut layer = CopyLayer::new(stack, options, LayerWriter::new(file));
+        let sink = writer.file().try_clone().map_err(|error| BuildError::store("write a layer", error))?;
+        let mut layer = CopyLayer::new(stack, options, LayerWriter::new(sink));
         fill(&mut layer)?;
         for skipped in layer.skipped() {
             let text =
@@ -429,7 +429,7 @@ impl Execution<'_> {
             Failed::Build(error) => error,
             Failed::Changed => BuildError::input("files of the context changed while they were read"),
             Failed::Copy(CopyError::Write(error)) => BuildError::store("write a layer", error),
-            Failed::Copy(CopyError::Context(error)) => self.context_error(error, span),
+            Failed::Copy(CopyError::Context(error)) => self.context_error(&error, span),
             Failed::Copy(error) => {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
                 self.finding("CopyFailed", span, format!("{error}{cause}"), None)
@@ -437,14 +437,14 @@ impl Execution<'_> {
         }
     }
 
-    fn context_error(&self, error: ContextError, span: Span) -> BuildError {
+    fn context_error(&self, error: &ContextError, span: Span) -> BuildError {
         let context = self.inputs.context.display();
-        match &error {
+        match error {
             ContextError::NotFound { path } => {
-                let hint =
-                    near(&self.inputs.context, path).map(|near| format!("did you mean `{near}`?")).unwrap_or_else(
-                        || format!("paths are relative to the build context `{context}`: put the file there"),
-                    );
+                let hint = near(&self.inputs.context, path).map_or_else(
+                    || format!("paths are relative to the build context `{context}`: put the file there"),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 self.finding("CopySourceNotFound", span, format!("`{path}` is not in the build context"), Some(hint))
             }
             ContextError::Ignored { path } => {

@@ -111,10 +111,10 @@ impl<'a> Execution<'a> {
 
     fn are_here(&self, layers: &[Layer]) -> Result<bool, BuildError> {
         for layer in layers {
-            if let Layer::Base { base, position, diff_id } = layer {
-                if self.session.layer(diff_id)?.is_none() || !self.layers.is_fetched(*base, *position)? {
-                    return Ok(false);
-                }
+            if let Layer::Base { base, position, diff_id } = layer
+                && (self.session.layer(diff_id)?.is_none() || !self.layers.is_fetched(*base, *position)?)
+            {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -54,12 +54,15 @@ enum Work {
     Read,
 }
 
+/// Who works on what: one lock a content.
+type Turns = BTreeMap<(Work, Digest), Arc<Mutex<()>>>;
+
 /// All layers of a build.
 #[derive(Debug)]
 pub(crate) struct Layers<'s> {
     session: &'s Session<'s>,
     bases: Vec<BaseImage>,
-    busy: Mutex<BTreeMap<(Work, Digest), Arc<Mutex<()>>>>,
+    busy: Mutex<Turns>,
     indexes: Mutex<BTreeMap<Layer, Arc<LayerIndex>>>,
 }
 
@@ -141,13 +144,14 @@ impl<'s> Layers<'s> {
             return Ok(known.clone());
         }
         let index = match layer {
-            Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => match self.session.index(diff_id)? {
-                Some(index) => index,
-                None => {
+            Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => {
+                if let Some(index) = self.session.index(diff_id)? {
+                    index
+                } else {
                     self.scan(layer)?;
                     self.session.index(diff_id)?.ok_or_else(|| gone(&diff_id.0))?
                 }
-            },
+            }
             Layer::Tree { name, .. } => self.session.tree_index(name)?,
         };
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.clone(), index.clone());

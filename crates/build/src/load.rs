@@ -81,8 +81,8 @@ pub fn load(session: &Session<'_>, input: &str, tag: Option<&str>) -> Result<Vec
             loaded.push(Loaded { name: None, id });
         } else {
             session.store.set_tags(&references, &manifest).map_err(failed)?;
-            let named = references.iter().map(|reference| Loaded { name: Some(reference.familiar()), id: id.clone() });
-            loaded.extend(named);
+            let all = references.iter().map(|reference| Loaded { name: Some(reference.familiar()), id: id.clone() });
+            loaded.extend(all);
         }
     }
     Ok(loaded)

@@ -75,12 +75,10 @@ fn resolve(session: &Session<'_>, pull: bool, need: &Need) -> Result<KnownImage,
     let bad_name = |error| BuildError::input(format!("`{}`: {error}", need.reference));
     let reference: Reference = need.reference.parse().map_err(bad_name)?;
     let name = reference.familiar();
-    if !pull {
-        if let Some(known) = local(session, &reference, &need.platform)? {
-            let digest = known.manifest.to_string();
-            (session.events)(Event::Resolved { image: name, digest, local: true });
-            return Ok(known);
-        }
+    if !pull && let Some(known) = local(session, &reference, &need.platform)? {
+        let digest = known.manifest.to_string();
+        (session.events)(Event::Resolved { image: name, digest, local: true });
+        return Ok(known);
     }
     (session.events)(Event::ResolveStarted { image: name.clone() });
     let found = session.network()?.resolve(session, &reference, &need.platform)?;
@@ -114,14 +112,12 @@ pub(crate) fn remember(
 
 /// What the store knows of a name: an image that was tagged so, or what it led to before.
 fn local(session: &Session<'_>, reference: &Reference, platform: &Platform) -> Result<Option<KnownImage>, BuildError> {
-    if reference.digest().is_none() {
-        if let Ok(image) = session.store.find(&reference.to_string()) {
-            if let Some(known) = known(session, &image.manifest.digest)? {
-                if platform.accepts(&known.config.platform()) {
-                    return Ok(Some(known));
-                }
-            }
-        }
+    if reference.digest().is_none()
+        && let Ok(image) = session.store.find(&reference.to_string())
+        && let Some(known) = known(session, &image.manifest.digest)?
+        && platform.accepts(&known.config.platform())
+    {
+        return Ok(Some(known));
     }
     let record = session
         .store
@@ -157,10 +153,10 @@ pub(crate) fn images(plan: &Plan) -> Vec<ImageSource> {
             add(image);
         }
         for step in &stage.steps {
-            if let Op::Copy(copy) | Op::Add(copy) = &step.op {
-                if let Source::Image(image) = &copy.from {
-                    add(image);
-                }
+            if let Op::Copy(copy) | Op::Add(copy) = &step.op
+                && let Source::Image(image) = &copy.from
+            {
+                add(image);
             }
         }
     }

@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
     /// Why steps cannot run here, and the command that mends it.
     fn cannot_run(&self, error: kuz_sandbox::SandboxError) -> BuildError {
         let found = preflight(&self.asker(), None, &kuz_sandbox::Options::default());
-        let notes = found.notes.iter().map(|note| format!(": {note}")).collect::<String>();
+        let notes = found.notes.iter().fold(String::new(), |text, note| text + ": " + note);
         let mend = found.mend.map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
         BuildError::Environment {
             message: format!("this machine cannot run steps{notes}{mend}"),
@@ -325,10 +325,10 @@ impl<'a> Session<'a> {
     /// The path index of a tree that was never a tar.
     pub(crate) fn tree_index(&self, name: &TreeName) -> Result<Arc<LayerIndex>, BuildError> {
         let failed = |error| BuildError::store("read a tree's index", error);
-        if let Some(bytes) = self.store.get(TREE_INDEX, name.as_str()).map_err(failed)? {
-            if let Ok(index) = LayerIndex::from_bytes(&bytes) {
-                return Ok(Arc::new(index));
-            }
+        if let Some(bytes) = self.store.get(TREE_INDEX, name.as_str()).map_err(failed)?
+            && let Ok(index) = LayerIndex::from_bytes(&bytes)
+        {
+            return Ok(Arc::new(index));
         }
         let index = self
             .worker()?
@@ -342,10 +342,10 @@ impl<'a> Session<'a> {
     /// A RUN's tree as a tar in the store; the step's record then knows its diff id.
     pub(crate) fn pack(&self, name: &TreeName, key: &Digest, epoch: Option<i64>) -> Result<DiffId, BuildError> {
         let record = self.step(key)?;
-        if let Some(diff_id) = record.as_ref().and_then(|record| record.diff_id.clone()) {
-            if self.find_blob(&diff_id)?.is_some() {
-                return Ok(diff_id);
-            }
+        if let Some(diff_id) = record.as_ref().and_then(|record| record.diff_id.clone())
+            && self.find_blob(&diff_id)?.is_some()
+        {
+            return Ok(diff_id);
         }
         let failed = |error| BuildError::store("write a layer", error);
         let writer = self.store.blob_writer().map_err(failed)?;

@@ -70,6 +70,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "each is a flag of the command line")]
 pub(crate) struct BuildArgs {
     /// The directory that COPY and ADD read from
     #[arg(default_value = ".")]

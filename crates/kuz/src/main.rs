@@ -44,7 +44,7 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
         Err(error) => return wrong_arguments(&error, building),
     };
     match cli.command {
-        Command::Build(arguments) => commands::build::run(*arguments),
+        Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),
         Command::Push(arguments) => commands::remote::push(&arguments),

@@ -14,9 +14,9 @@ use crate::progress::Progress;
 use crate::{exit_code, machine, render, result, signals, sizes};
 
 /// Runs the command.
-pub(crate) fn run(arguments: BuildArgs) -> u8 {
+pub(crate) fn run(arguments: &BuildArgs) -> u8 {
     let progress = Progress::new(arguments.progress, arguments.quiet);
-    let request = match request(&arguments) {
+    let request = match request(arguments) {
         Ok(request) => request,
         Err(message) => {
             progress.say(&format!("error: {message}"));
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: BuildArgs) -> u8 {
     let cancel = signals::listen(true);
     let outcome = kuz_build::build(&request, &machine, &cancel, &|event| progress.on(&event));
     progress.close();
-    let outcome = outcome.and_then(|built| write_files(&arguments, &request, &built).map(|()| built));
+    let outcome = outcome.and_then(|built| write_files(arguments, &request, &built).map(|()| built));
     match outcome {
         Ok(built) => {
             let written = result::write(&OutputResult {

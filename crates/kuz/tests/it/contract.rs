@@ -103,7 +103,7 @@ fn a_signal_ends_with_the_result_and_leaves_nothing() {
         let sent = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
         assert!(sent.unwrap().success());
         let rest: Vec<String> = lines.map_while(Result::ok).collect();
-        let ran = Ran::of(child.wait_with_output().unwrap());
+        let ran = Ran::of(&child.wait_with_output().unwrap());
         assert_eq!(ran.code, code, "{seen}{}", rest.join("\n"));
         assert_eq!(ran.message(), "interrupted");
         let check = place.kuz(&["store", "check"]);

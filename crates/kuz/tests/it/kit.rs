@@ -26,7 +26,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    pub(crate) fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         Self {
             code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
@@ -64,9 +64,9 @@ impl Place {
         std::fs::create_dir(dir.path().join("ctx")).unwrap();
         let mut place = Self { dir, registry: None, env: BTreeMap::new() };
         place.write("kuz.toml", "");
-        place.set("KUZ_STORE", &place.path("store"));
-        place.set("KUZ_CONFIG", &place.path("kuz.toml"));
-        place.set("HOME", &place.path("home"));
+        place.set("KUZ_STORE", place.path("store"));
+        place.set("KUZ_CONFIG", place.path("kuz.toml"));
+        place.set("HOME", place.path("home"));
         place.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         place
     }
@@ -112,7 +112,7 @@ impl Place {
     }
 
     pub(crate) fn kuz(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments).output().unwrap())
+        Ran::of(&self.command(arguments).output().unwrap())
     }
 
     /// `kuz build … ctx`

@@ -60,7 +60,7 @@ fn run_passes_input_arguments_environment_and_exit_code() {
         .spawn()
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"input").unwrap();
-    assert_eq!(Ran::of(child.wait_with_output().unwrap()).stdout, "input");
+    assert_eq!(Ran::of(&child.wait_with_output().unwrap()).stdout, "input");
 }
 
 #[test]
