@@ -13,13 +13,19 @@ static BUSYBOX: OnceLock<Option<Vec<u8>>> = OnceLock::new();
 
 /// The image, if it can be made here.
 pub(crate) fn busybox() -> Option<TestImage> {
-    BUSYBOX.get_or_init(layer).clone().map(|tar| TestImage::new(vec![tar]))
+    busybox_with(Vec::new())
+}
+
+/// The image with more layers on top.
+pub(crate) fn busybox_with(layers: Vec<Vec<u8>>) -> Option<TestImage> {
+    let mut all = vec![BUSYBOX.get_or_init(layer).clone()?];
+    all.extend(layers);
+    Some(TestImage::new(all))
 }
 
 fn layer() -> Option<Vec<u8>> {
     let program = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok())?;
-    // A dynamic one would miss its libraries.
-    if program.windows(10).any(|bytes| bytes == b"ld-linux-x") || program.windows(7).any(|bytes| bytes == b"ld-musl") {
+    if is_dynamic(&program)? {
         return None;
     }
     let applets = Command::new("busybox").arg("--list").output().ok()?;
@@ -50,4 +56,16 @@ fn layer() -> Option<Vec<u8>> {
     put("etc/passwd", Kind::File, 0o644, "", b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n");
     put("etc/group", Kind::File, 0o644, "", b"root:x:0:\napp:x:1000:\nextra:x:2000:app\n");
     tar.finish().ok()
+}
+
+/// Whether an ELF program (64 bits, little-endian) names an interpreter: one that does would miss its libraries.
+fn is_dynamic(program: &[u8]) -> Option<bool> {
+    const INTERPRETER: u64 = 3;
+    let number = |at: usize, bytes: usize| -> Option<u64> {
+        let field = program.get(at..at + bytes)?;
+        Some(field.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)))
+    };
+    let (table, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
+    let kind = |at: u64| number(usize::try_from(table + at * size).ok()?, 4);
+    Some((0..count).any(|at| kind(at) == Some(INTERPRETER)))
 }
