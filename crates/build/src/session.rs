@@ -15,7 +15,7 @@ use kuz_image::scan::Scanned;
 use kuz_image::{Descriptor, DiffId, Digest, Document, LayerIndex, Manifest, limits, media_type};
 use kuz_sandbox::preflight::{Asker, preflight};
 use kuz_sandbox::{Cancel, Ids, Isolation, Worker};
-use kuz_store::{LayerBlob, LayerRecord, Lease, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
+use kuz_store::{LayerBlob, LayerRecord, Lease, NewTree, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
 
 use crate::error::BuildError;
 use crate::event::Event;
@@ -45,6 +45,9 @@ pub struct Session<'a> {
     network: OnceLock<Network>,
     trees: OnceLock<Trees>,
     worker: OnceLock<Worker>,
+    /// The worker's own directory: noted in the store as long as the worker lives, so that it's swept if both are killed.
+    /// Dropped after the worker, which removes it.
+    workplace: OnceLock<NewTree>,
     starting: Mutex<()>,
 }
 
@@ -73,6 +76,7 @@ impl<'a> Session<'a> {
             network: OnceLock::new(),
             trees: OnceLock::new(),
             worker: OnceLock::new(),
+            workplace: OnceLock::new(),
             starting: Mutex::new(()),
         };
         let trash = lease.trees_to_remove();
@@ -172,7 +176,8 @@ impl<'a> Session<'a> {
         }
         let dir = trees.dir_clone().map_err(|error| BuildError::store("open the trees of the store", error))?;
         let ids = self.ids()?;
-        let options = kuz_sandbox::Options::default();
+        let workplace = trees.begin().map_err(|error| BuildError::store("make room for the worker", error))?;
+        let options = kuz_sandbox::Options { own: Some(workplace.name().to_string()), ..Default::default() };
         let worker = Worker::start(&ids, dir, &options).map_err(|error| self.cannot_run(error))?;
         let isolation = worker.isolation();
         if isolation != Isolation::Full {
@@ -184,6 +189,7 @@ impl<'a> Session<'a> {
             let mend = found.mend.map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
             (self.events)(Event::Isolation { text: format!("{}{mend}", found.notes.join("; ")) });
         }
+        self.workplace.get_or_init(|| workplace);
         Ok(self.worker.get_or_init(|| worker))
     }
 

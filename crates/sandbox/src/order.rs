@@ -29,7 +29,7 @@ pub(crate) enum Hello {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Control {
     /// The maps are written.
-    Mapped { count: u32, force_copy: bool },
+    Mapped { count: u32, force_copy: bool, own: Option<String> },
     /// A request follows on the channel beside this message.
     Open,
 }

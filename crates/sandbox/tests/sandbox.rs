@@ -448,7 +448,7 @@ fn the_machine_is_looked_at_before() {
         let asker = Asker { uid, gid, user: place::user_name(uid), ..Asker::default() };
         let directory = tempfile::tempdir().unwrap();
         let trees = std::fs::File::open(directory.path()).unwrap().into();
-        let options = kuz_sandbox::Options { exe: Some(place::probe()), force_copy: false };
+        let options = kuz_sandbox::Options { exe: Some(place::probe()), force_copy: false, ..Default::default() };
         let found = preflight(&asker, Some(trees), &options);
         assert_eq!((found.ids, found.isolation), (Some(place.ids), place.worker.isolation()));
         assert_eq!(found.overlay, found.isolation.overlay());

@@ -21,17 +21,16 @@ pub(super) struct Copied {
     pub(super) path: String,
 }
 
-/// Merges the layers, on top of the mount points, below the work directory.
-pub(super) fn fill(shared: &Shared, lowers: &[String], work: &str) -> Result<Copied, Failure> {
+/// Merges the layers, on top of the mount points, below the work directory (`work`, seen from the trees directory).
+pub(super) fn fill(shared: &Shared, lowers: &[String], work_root: &Root, work: &str) -> Result<Copied, Failure> {
     let open = |at: &Root, name: &str| at.child(name.as_bytes()).map_err(|error| failed("open a tree", error));
     let mut trees = vec![open(&open(&shared.trees, &shared.own)?, STUB_LAYER)?];
     for name in lowers {
         trees.push(tree(shared, name)?);
     }
-    let work_root = open(&shared.trees, work)?;
     rustix::fs::mkdirat(work_root.fd(), ROOT, Mode::from_raw_mode(0o755))
         .map_err(|errno| failed("make the merged directory", errno))?;
-    let root = open(&work_root, ROOT)?;
+    let root = open(work_root, ROOT)?;
     let trees: Vec<&Root> = trees.iter().collect();
     flatten(&trees, &root).map_err(|error| Failure::of(&error))?;
     let before = Snapshot::of(&root).map_err(|error| Failure::of(&error))?;

@@ -47,9 +47,9 @@ pub(super) fn run(
     for lower in &order.lowers {
         checked(lower)?;
     }
-    let work = format!("work-{upper}");
-    let done = run_in(shared, channel, order, detached, fds, &work);
-    let cleaned = remove_tree(&shared.trees, work.as_bytes());
+    let own = tree(shared, &shared.own)?;
+    let done = run_in(shared, channel, order, detached, fds, &own);
+    let cleaned = remove_tree(&own, upper.as_bytes());
     match done {
         Ok(Reply::Exited(exit)) => {
             cleaned.map_err(|error| Failure::of(&error))?;
@@ -68,10 +68,13 @@ fn run_in(
     order: RunOrder,
     detached: bool,
     fds: Vec<OwnedFd>,
-    work: &str,
+    own: &Root,
 ) -> Result<Reply, Failure> {
-    make_directories(shared, &order, work)?;
-    let copied = if shared.isolation.overlay() { None } else { Some(copied::fill(shared, &order.lowers, work)?) };
+    // Named like the tree that is being made; seen from the trees directory.
+    let work = format!("{}/{}", shared.own, order.upper);
+    let work_root = make_directories(shared, &order, own)?;
+    let copied =
+        if shared.isolation.overlay() { None } else { Some(copied::fill(shared, &order.lowers, &work_root, &work)?) };
     let root = match &copied {
         Some(copied) => RootSource::Directory(copied.path.clone()),
         None => RootSource::Overlay {
@@ -85,7 +88,7 @@ fn run_in(
     let streams = streams(channel, order.stdio, given)?;
     let init = InitOrder {
         root,
-        work: work.to_owned(),
+        work,
         fresh_proc: shared.isolation.fresh_proc(),
         network: order.network,
         ids: shared.ids,
@@ -117,7 +120,8 @@ fn layers(shared: &Shared, lowers: &[String]) -> Vec<String> {
     std::iter::once(format!("{}/{STUB_LAYER}", shared.own)).chain(lowers.iter().cloned()).collect()
 }
 
-fn make_directories(shared: &Shared, order: &RunOrder, work: &str) -> Result<(), Failure> {
+/// The tree of the changes, and the work directory with its parts; the latter is returned.
+fn make_directories(shared: &Shared, order: &RunOrder, own: &Root) -> Result<Root, Failure> {
     let mkdir = |at: BorrowedFd<'_>, name: &str, mode: u32| {
         rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode))
             .map_err(|errno| failed(&format!("make directory `{name}`"), errno))
@@ -129,12 +133,12 @@ fn make_directories(shared: &Shared, order: &RunOrder, work: &str) -> Result<(),
         let upper = tree(shared, &order.upper)?;
         like(&upper, &stat).map_err(|errno| failed("make the root directory", errno))?;
     }
-    mkdir(shared.trees.fd(), work, 0o700)?;
-    let work = shared.trees.child(work.as_bytes()).map_err(|error| failed("open the work directory", error))?;
+    mkdir(own.fd(), &order.upper, 0o700)?;
+    let work = own.child(order.upper.as_bytes()).map_err(|error| failed("open the work directory", error))?;
     for name in ["w", "m", "s"] {
         mkdir(work.fd(), name, 0o700)?;
     }
-    Ok(())
+    Ok(work)
 }
 
 fn like(upper: &Root, stat: &rustix::fs::Stat) -> Result<(), Errno> {

@@ -38,7 +38,8 @@ const EXE_BYTES: usize = 1 << 30;
 pub(super) struct Shared {
     /// The trees directory.
     pub(super) trees: Root,
-    /// A directory beside the trees for this worker, removed at its end; the bottom layer of every root is in it.
+    /// A directory beside the trees for this worker, removed at its end; the bottom layer of every root is in it, and
+    /// each RUN's work directory.
     pub(super) own: String,
     /// A sealed copy of this program: nothing that a command does to `/proc/*/exe` reaches the file.
     pub(super) exe: OwnedFd,
@@ -66,9 +67,9 @@ pub(crate) fn main() -> i32 {
     if control.send(&hello, &[]).is_err() || !matches!(hello, Hello::Unshared) {
         return 1;
     }
-    let Ok(Some((Control::Mapped { count, force_copy }, _))) = control.recv() else { return 1 };
+    let Ok(Some((Control::Mapped { count, force_copy, own }, _))) = control.recv() else { return 1 };
     let ready =
-        exe.map_err(|errno| failed("open this program", errno)).and_then(|exe| prepare(&exe, count, force_copy));
+        exe.map_err(|errno| failed("open this program", errno)).and_then(|exe| prepare(&exe, count, force_copy, own));
     let shared = match ready {
         Ok(shared) => Arc::new(shared),
         Err(failure) => {
@@ -103,23 +104,30 @@ pub(super) fn failed(action: &str, error: impl Into<OsError>) -> Failure {
 }
 
 /// Becomes root of the namespace and gets everything ready.
-fn prepare(exe: &OwnedFd, ids: u32, force_copy: bool) -> Result<Shared, Failure> {
+fn prepare(exe: &OwnedFd, ids: u32, force_copy: bool, own: Option<String>) -> Result<Shared, Failure> {
     let groups: Option<&[u32]> = if ids > 1 { Some(&[]) } else { None };
     sys::become_user(0, 0, groups).map_err(|error| failed("become root of the sandbox", error))?;
     rustix::process::umask(Mode::empty());
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(|errno| failed("make the mounts private", errno))?;
     let trees = Root::open(Path::new(".")).map_err(|error| failed("open the trees", error))?;
-    let mut random = [0_u8; 8];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| failed("get a random name", errno))?;
-    let own = format!("work-{:016x}", u64::from_ne_bytes(random));
+    let own = match own {
+        Some(own) => checked(&own)?.to_owned(),
+        None => random_name()?,
+    };
     lay_out(&own).map_err(|errno| failed("make the worker's directory", errno))?;
     let (overlay, proc) = probe(&own).map_err(|error| failed("try out the namespaces", error))?;
     let isolation = Isolation::from_probe(overlay && !force_copy, proc);
     let exe = seal(exe).map_err(|errno| failed("copy this program into memory", errno))?;
     let ownership = if ids > 1 { Ownership::Mapped } else { Ownership::Single };
     Ok(Shared { trees, own, exe, isolation, ids, ownership })
+}
+
+fn random_name() -> Result<String, Failure> {
+    let mut random = [0_u8; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| failed("get a random name", errno))?;
+    Ok(format!("work-{:016x}", u64::from_ne_bytes(random)))
 }
 
 /// Makes the worker's directory: the bottom layer, and a small overlay's parts for [`probe`].

@@ -34,6 +34,9 @@ pub struct Options {
     pub exe: Option<PathBuf>,
     /// Copy trees even if they could be overlaid.
     pub force_copy: bool,
+    /// The name of the worker's own directory beside the trees, a random one by default. The worker makes it and removes
+    /// it; all that a killed worker leaves is in there and in the trees of unfinished steps.
+    pub own: Option<String>,
 }
 
 pub(super) struct Started {
@@ -58,7 +61,7 @@ pub(super) fn start(ids: &Ids, trees: OwnedFd, options: &Options) -> Result<Star
         .spawn()
         .map_err(SandboxError::Spawn)?;
     let mut started = Started { control, child, isolation: Isolation::None, namespace: None };
-    match handshake(ids, &mut started, options.force_copy) {
+    match handshake(ids, &mut started, options) {
         Ok(()) => Ok(started),
         Err(error) => {
             let _ = started.child.kill();
@@ -68,7 +71,7 @@ pub(super) fn start(ids: &Ids, trees: OwnedFd, options: &Options) -> Result<Star
     }
 }
 
-fn handshake(ids: &Ids, started: &mut Started, force_copy: bool) -> Result<(), SandboxError> {
+fn handshake(ids: &Ids, started: &mut Started, options: &Options) -> Result<(), SandboxError> {
     match hello(&started.control)? {
         Hello::Unshared => {}
         other => return Err(unexpected(other)),
@@ -77,7 +80,8 @@ fn handshake(ids: &Ids, started: &mut Started, force_copy: bool) -> Result<(), S
     write_maps(ids, pid)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     started.namespace = rustix::fs::open(format!("/proc/{pid}/ns/user"), flags, Mode::empty()).ok();
-    started.control.send(&Control::Mapped { count: ids.count(), force_copy }, &[])?;
+    let mapped = Control::Mapped { count: ids.count(), force_copy: options.force_copy, own: options.own.clone() };
+    started.control.send(&mapped, &[])?;
     match hello(&started.control)? {
         Hello::Ready(isolation) => started.isolation = isolation,
         other => return Err(unexpected(other)),

@@ -157,7 +157,7 @@ pub(crate) struct Place {
 impl Place {
     /// `None`, and the reason on standard error, where this machine cannot run the tests.
     pub(crate) fn new() -> Option<Self> {
-        Self::with(&Options { exe: Some(probe()), force_copy: false })
+        Self::with(&Options { exe: Some(probe()), force_copy: false, ..Default::default() })
     }
 
     /// Another one of the same user.
@@ -167,7 +167,7 @@ impl Place {
 
     /// Another one that never overlays.
     pub(crate) fn copying() -> Self {
-        Self::with(&Options { exe: Some(probe()), force_copy: true }).unwrap()
+        Self::with(&Options { exe: Some(probe()), force_copy: true, ..Default::default() }).unwrap()
     }
 
     fn with(options: &Options) -> Option<Self> {
@@ -342,12 +342,16 @@ impl Place {
 
     /// Names in the trees directory that a run left behind (only root and a single user can look).
     pub(crate) fn left_over(&self) -> Vec<String> {
-        let Ok(names) = std::fs::read_dir(self.directory.path().join("trees")) else { return Vec::new() };
-        names
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .filter(|name| name.starts_with("work-run") || name.starts_with("run-"))
-            .collect()
+        let trees = self.directory.path().join("trees");
+        let names = |path: std::path::PathBuf| -> Vec<String> {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let (own, mut left): (Vec<String>, Vec<String>) =
+            names(trees.clone()).into_iter().partition(|name| name.starts_with("work-"));
+        left.extend(own.into_iter().flat_map(|own| names(trees.join(own))));
+        left.retain(|name| name.starts_with("run-"));
+        left
     }
 }
 
@@ -359,7 +363,7 @@ impl Drop for Place {
         if self.worker.remove(&names).is_err() {
             // It was killed; whoever comes next cleans up.
             let trees = File::open(self.directory.path().join("trees")).unwrap();
-            let options = Options { exe: Some(probe()), force_copy: false };
+            let options = Options { exe: Some(probe()), force_copy: false, ..Default::default() };
             let _ = Worker::start(&self.ids, trees.into(), &options).and_then(|worker| worker.remove(&names));
         }
     }
