@@ -16,6 +16,7 @@ pub mod context;
 pub mod copy;
 pub mod fingerprint;
 pub mod flatten;
+pub mod measure;
 pub mod pack;
 mod path;
 pub mod read;

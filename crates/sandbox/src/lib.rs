@@ -33,7 +33,9 @@ pub use isolation::Isolation;
 pub use order::{Applied, Failure};
 pub use preflight::{Preflight, preflight};
 pub use protocol::ProtocolError;
-pub use step::{Bind, Exit, Network, RunStep, SHM_BYTES, Script, StartError, Stdio, Stream, Tmpfs, Ulimit};
+pub use step::{
+    Access, Bind, Exit, Hidden, Mount, Mounted, Network, RunStep, SHM_BYTES, Script, StartError, Stdio, Stream, Ulimit,
+};
 pub use worker::{Cancel, Options, SandboxError, Worker};
 
 /// To be called first of all in `main`: `Some(status)` when this process was started as a worker or an init, whose

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errno::OsError;
 use crate::isolation::Isolation;
-use crate::step::{Exit, Guest, Network, RunOrder, StartError};
+use crate::step::{Access, Exit, Guest, Network, RunOrder, StartError};
 
 /// Worker to main while it starts, and then never again on this channel.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +42,8 @@ pub(crate) enum Request {
         compression: Compression,
         tree: String,
     },
-    /// Beside it: the binds (`detached`: they are mounts already), then the caller's 0-2 as far as `stdio` wants them.
+    /// Beside it: the binds (`detached`: they are mounts already), what is held, then the caller's 0-2 as far as `stdio`
+    /// wants them.
     Run {
         order: Box<RunOrder>,
         detached: bool,
@@ -70,6 +71,15 @@ pub(crate) enum Request {
     Remove {
         names: Vec<String>,
     },
+    /// A new tree that commands write to: with what these trees show, if any.
+    MakeCache {
+        tree: String,
+        access: Access,
+        seed: Vec<String>,
+    },
+    Measure {
+        trees: Vec<String>,
+    },
 }
 
 /// Main to worker while a command runs.
@@ -89,6 +99,10 @@ pub(crate) enum Reply {
     Scanned(Scanned),
     Index(LayerIndex),
     Digests(Vec<[u8; 32]>),
+    /// Entries and bytes, a tree each.
+    Measured(Vec<(u64, u64)>),
+    /// Beside it: listening sockets, one for each agent.
+    Agents,
     /// Beside it: the read ends of standard output and standard error.
     Output,
     /// Beside it: the terminal's master.
@@ -176,6 +190,8 @@ pub(crate) enum RootSource {
 /// Init to worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
+    /// Beside it: listening sockets, one for each agent.
+    Agents,
     /// The root is complete; these mount points were made for it.
     Mounted(Vec<Stub>),
     /// Beside it: the terminal's master.

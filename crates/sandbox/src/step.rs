@@ -2,7 +2,9 @@
 //!
 //! Values only. Descriptors travel beside the message, in the order that [`RunStep::split`] gives.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,8 +39,12 @@ pub struct RunStep {
     pub scripts: Vec<Script>,
     /// Files and directories from outside.
     pub binds: Vec<Bind>,
-    /// Directories in memory.
-    pub tmpfs: Vec<Tmpfs>,
+    /// What else is mounted, in the order of the targets (of equal ones in this order: the last is seen).
+    pub mounts: Vec<Mount>,
+    /// Variables whose values must not be shown; over those of `env`.
+    pub secret_env: Vec<(String, Hidden)>,
+    /// Kept open until no process of the command is left, however the caller dies: locks of what is mounted.
+    pub held: Vec<OwnedFd>,
     /// Size of `/dev/shm`.
     pub shm_size: u64,
     /// Limits beside the standard ones.
@@ -65,7 +71,9 @@ impl Default for RunStep {
             hosts: Vec::new(),
             scripts: Vec::new(),
             binds: Vec::new(),
-            tmpfs: Vec::new(),
+            mounts: Vec::new(),
+            secret_env: Vec::new(),
+            held: Vec::new(),
             shm_size: SHM_BYTES,
             ulimits: Vec::new(),
             stdio: Stdio::Captured,
@@ -105,13 +113,74 @@ pub struct Bind {
     pub readonly: bool,
 }
 
-/// A directory in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tmpfs {
+/// Something that the step sees at a path, and that leaves nothing in its layer.
+#[derive(Debug)]
+pub struct Mount {
     /// Where (as for [`Bind`]).
     pub target: String,
-    /// Bytes at most; the kernel's default where nothing is said.
-    pub size: Option<u64>,
+    /// What.
+    pub what: Mounted,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum Mounted {
+    /// A directory in memory.
+    Tmpfs {
+        /// Bytes at most; the kernel's default where nothing is said.
+        size: Option<u64>,
+    },
+    /// Trees, one over the other.
+    Trees {
+        /// Lowest first; none is an empty directory.
+        lowers: Vec<String>,
+        /// What of it: links in it are followed inside the trees.
+        path: String,
+        /// May be written to; what is written is gone afterwards.
+        writable: bool,
+    },
+    /// A tree itself: what is written stays.
+    Tree {
+        /// Its name.
+        tree: String,
+        /// What of it: links in it are followed inside the tree.
+        path: String,
+        /// Not to be written.
+        readonly: bool,
+    },
+    /// A file in memory, not to be written.
+    File {
+        /// Its content.
+        content: Hidden,
+        /// Whose, and who may read it.
+        access: Access,
+    },
+    /// A socket whose connections are relayed to an ssh agent of this machine: listing keys and signing, nothing else.
+    Agent {
+        /// The agent's socket.
+        socket: PathBuf,
+        /// Whose, and who may connect.
+        access: Access,
+    },
+}
+
+/// Mode and owner, as the step sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "what they are called")]
+pub struct Access {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Bytes that are never shown: `Debug` gives `***`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden(pub Vec<u8>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A limit, by its name in `--ulimit`.
@@ -211,6 +280,12 @@ pub enum StartError {
     /// Something else than a directory is in the way.
     #[error("`{path}` in the image is not a directory, so nothing can be mounted there")]
     InTheWay { path: String },
+    /// The path of a mount's source.
+    #[error("`{path}` does not exist in what is to be mounted at `{target}`")]
+    NoSource { path: String, target: String },
+    /// A mount's owner is no id of the sandbox.
+    #[error("what is mounted at `{target}` cannot belong to {uid}:{gid}: the sandbox has {count} ids")]
+    UnmappedOwner { target: String, uid: u32, gid: u32, count: u32 },
     /// A limit that isn't known.
     #[error("unknown limit `{name}`")]
     UnknownLimit { name: String },
@@ -238,6 +313,8 @@ pub(crate) struct RunOrder {
     pub stdio: Stdio,
     pub grace_ms: u64,
     pub network: Network,
+    /// Descriptors that are only kept.
+    pub held: usize,
     pub guest: Guest,
 }
 
@@ -252,7 +329,8 @@ pub(crate) struct Guest {
     pub hosts: Vec<(String, String)>,
     pub scripts: Vec<Script>,
     pub binds: Vec<BindTarget>,
-    pub tmpfs: Vec<Tmpfs>,
+    pub mounts: Vec<GuestMount>,
+    pub secret_env: Vec<(String, Hidden)>,
     pub shm_size: u64,
     pub ulimits: Vec<Ulimit>,
     pub no_new_privileges: bool,
@@ -264,7 +342,50 @@ pub(crate) struct BindTarget {
     pub readonly: bool,
 }
 
+/// A [`Mount`] on its way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GuestMount {
+    pub target: String,
+    pub what: Source,
+}
+
+/// [`Mounted`] without what only the main process has. For init, trees that cannot be overlaid are one tree.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Source {
+    Tmpfs { size: Option<u64> },
+    Trees { lowers: Vec<String>, path: String, writable: bool },
+    Tree { tree: String, path: String, readonly: bool },
+    File { content: Hidden, access: Access },
+    Agent { access: Access },
+}
+
+impl Mount {
+    fn guest(&self) -> GuestMount {
+        let what = match &self.what {
+            Mounted::Tmpfs { size } => Source::Tmpfs { size: *size },
+            Mounted::Trees { lowers, path, writable } => {
+                Source::Trees { lowers: lowers.clone(), path: path.clone(), writable: *writable }
+            }
+            Mounted::Tree { tree, path, readonly } => {
+                Source::Tree { tree: tree.clone(), path: path.clone(), readonly: *readonly }
+            }
+            Mounted::File { content, access } => Source::File { content: content.clone(), access: *access },
+            Mounted::Agent { socket: _, access } => Source::Agent { access: *access },
+        };
+        GuestMount { target: self.target.clone(), what }
+    }
+}
+
 impl RunStep {
+    /// The agents of the mounts, in order.
+    pub(crate) fn agents(&self) -> Vec<PathBuf> {
+        let agent = |mount: &Mount| match &mount.what {
+            Mounted::Agent { socket, .. } => Some(socket.clone()),
+            _ => None,
+        };
+        self.mounts.iter().filter_map(agent).collect()
+    }
+
     /// The message, and the descriptors of the binds.
     pub(crate) fn split(&self) -> (RunOrder, Vec<BorrowedFd<'_>>) {
         let guest = Guest {
@@ -280,7 +401,8 @@ impl RunStep {
                 .iter()
                 .map(|bind| BindTarget { target: bind.target.clone(), readonly: bind.readonly })
                 .collect(),
-            tmpfs: self.tmpfs.clone(),
+            mounts: self.mounts.iter().map(Mount::guest).collect(),
+            secret_env: self.secret_env.clone(),
             shm_size: self.shm_size,
             ulimits: self.ulimits.clone(),
             no_new_privileges: self.no_new_privileges,
@@ -291,6 +413,7 @@ impl RunStep {
             stdio: self.stdio,
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
             network: self.network,
+            held: self.held.len(),
             guest,
         };
         (order, self.binds.iter().map(|bind| bind.source.as_fd()).collect())

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use kuz_sandbox::preflight::Asker;
 use kuz_sandbox::{
-    Cancel, Exit, Ids, Network, RunStep, SandboxError, Script, StartError, Stdio, Tmpfs, Ulimit, preflight,
+    Access, Cancel, Exit, Hidden, Ids, Mount, Mounted, Network, RunStep, SandboxError, Script, StartError, Stdio,
+    Ulimit, preflight,
 };
 use place::{Place, everybody, sh};
 
@@ -224,7 +225,10 @@ fn nothing_of_ours_gets_into_the_layer() {
         assert_eq!(changed(&["bare", "links"], busybox("test -s /etc/hosts && test -s /etc/hostname")), none);
         // What the command itself puts beside our mount points stays.
         assert_eq!(changed(&["bare", "links"], busybox("/busybox touch /run/mine")), ["run", "run/mine"]);
-        let bind = |target: &str| RunStep { tmpfs: vec![Tmpfs { target: target.into(), size: None }], ..sh("df") };
+        let bind = |target: &str| RunStep {
+            mounts: vec![Mount { target: target.into(), what: Mounted::Tmpfs { size: None } }],
+            ..sh("df")
+        };
         assert_eq!(changed(&["base"], bind("/a/b/c")), none);
         assert_eq!(changed(&["base"], bind("/out/x")), none);
         assert!(!std::path::Path::new("/kuz-canary").exists());
@@ -328,9 +332,9 @@ fn scripts_binds_and_memory_are_there_for_the_step_only() {
         let step = RunStep { binds: vec![bind(true)], ..sh("cat /ctx/deep/file; echo x > /ctx/deep/file") };
         let (exit, out, _) = place.run(step);
         assert_eq!((exit, out.as_str()), (Exit::Code(1), "content"));
-        let tmpfs = vec![Tmpfs { target: "/cache".into(), size: Some(1 << 20) }];
+        let mounts = vec![Mount { target: "/cache".into(), what: Mounted::Tmpfs { size: Some(1 << 20) } }];
         let step = RunStep {
-            tmpfs,
+            mounts,
             shm_size: 1 << 20,
             ..sh("head -c 900000 /dev/zero > /cache/a && df -k /dev/shm | tail -1")
         };
@@ -339,6 +343,81 @@ fn scripts_binds_and_memory_are_there_for_the_step_only() {
         assert!(out.contains(" 1024 "), "{out}");
         let limit = Ulimit { name: "nofile".into(), soft: Some(77), hard: Some(88) };
         assert_eq!(place.run(RunStep { ulimits: vec![limit], ..sh("ulimit -n; ulimit -Hn") }).1, "77\n88\n");
+    });
+}
+
+#[test]
+fn trees_are_mounted_and_nothing_leads_out_of_them() {
+    everybody("trees_are_mounted_and_nothing_leads_out_of_them", |place| {
+        trees_are_mounted(place);
+        trees_are_mounted(&Place::copying());
+    });
+}
+
+fn trees_are_mounted(place: &Place) {
+    use place::Make;
+    place.make_layer("one", &[("d/a", Make::File(b"lower")), ("d/b", Make::File(b"b")), ("out", Make::Link("/etc"))]);
+    place.make_layer("two", &[("d/a", Make::File(b"upper")), ("d/.wh.b", Make::File(b""))]);
+    let trees =
+        |path: &str, writable| Mounted::Trees { lowers: vec!["one".into(), "two".into()], path: path.into(), writable };
+    let with = |what: Mounted, script: &str| {
+        let mounts = vec![Mount { target: "/in/deep".into(), what }];
+        place.run(RunStep { mounts, ..sh(script) })
+    };
+    let (exit, out, err) = with(trees("/d", false), "cat /in/deep/a; ls /in/deep; echo x > /in/deep/a");
+    assert_eq!((exit, out.as_str()), (Exit::Code(1), "uppera\n"), "{err}");
+    let (exit, out, err) = with(trees("d", true), "echo x > /in/deep/a && rm -r /in/deep/a && ls /in/deep");
+    assert_eq!((exit, out.as_str()), (Exit::Code(0), ""), "{err}");
+    assert_eq!(with(trees("/d/a", false), "cat /in/deep").1, "upper");
+    assert_eq!(place.read("two", "d/a"), b"upper");
+    // The link leads to /etc of the trees, and there is none.
+    let mounts = vec![Mount { target: "/in".into(), what: trees("/out", false) }];
+    let error = place.try_run(RunStep { mounts, ..sh("true") }).unwrap_err();
+    let SandboxError::NotStarted(StartError::NoSource { path, target }) = error else { panic!("{error:?}") };
+    assert_eq!((path.as_str(), target.as_str()), ("/out", "/in"));
+    let nothing = Mounted::Trees { lowers: vec![], path: "/".into(), writable: true };
+    assert_eq!(with(nothing, "touch /in/deep/x && ls /in/deep").1, "x\n");
+    // A tree itself keeps what is written; mounts below it are made in it, and none of it is in the layer.
+    place.worker.make_cache("cache", Access { mode: 0o1777, uid: 0, gid: 0 }, &["one".into()]).unwrap();
+    let tree = |path: &str| Mounted::Tree { tree: "cache".into(), path: path.into(), readonly: false };
+    let mounts = vec![
+        Mount { target: "/c/sub".into(), what: Mounted::Tmpfs { size: None } },
+        Mount { target: "/c".into(), what: tree("/") },
+    ];
+    let script = "stat -c %a /c; cat /c/d/a; echo new > /c/d/a; touch /c/sub/x; ln -s /etc /c/link";
+    let upper = place.run_keeping(&["base"], RunStep { mounts, ..sh(script) });
+    assert_eq!(place.worker.index(&upper).unwrap().entries.len(), 0, "nothing is in the layer");
+    assert_eq!(place.read("cache", "d/a"), b"new\n");
+    assert_eq!(with(tree("/d"), "cat /in/deep/a").1, "new\n");
+    let mounts = vec![Mount { target: "/in".into(), what: tree("/link") }];
+    let error = place.try_run(RunStep { mounts, ..sh("true") }).unwrap_err();
+    assert!(matches!(error, SandboxError::NotStarted(StartError::NoSource { .. })), "{error:?}");
+}
+
+#[test]
+fn secrets_are_in_memory_and_belong_to_whom_they_should() {
+    everybody("secrets_are_in_memory_and_belong_to_whom_they_should", |place| {
+        let file = |uid| {
+            let access = Access { mode: 0o741, uid, gid: 0 };
+            Mount {
+                target: "/run/secrets/s".into(),
+                what: Mounted::File { content: Hidden(b"canary".to_vec()), access },
+            }
+        };
+        let script = "stat -c '%a %u' /run/secrets/s; cat /run/secrets/s; grep -c 'secrets/s tmpfs ro' /proc/mounts; \
+                      echo \" $T$ORDINARY\"; echo x > /run/secrets/s";
+        let step = || RunStep {
+            env: vec![("PATH".into(), "/bin".into()), ("T".into(), "shown".into())],
+            secret_env: vec![("T".into(), Hidden(b"hidden".to_vec()))],
+            ..sh(script)
+        };
+        let (exit, out, _) = place.run(RunStep { mounts: vec![file(0)], ..step() });
+        assert_eq!((exit, out.as_str()), (Exit::Code(1), "741 0\ncanary1\n hidden\n"));
+        let upper = place.run_keeping(&["base"], RunStep { mounts: vec![file(0)], ..sh("true") });
+        assert_eq!(place.worker.index(&upper).unwrap().entries.len(), 0, "nothing is in the layer");
+        assert!(!format!("{:?}", RunStep { mounts: vec![file(0)], ..step() }).contains("canary"));
+        let error = place.try_run(RunStep { mounts: vec![file(u32::MAX - 1)], ..sh("true") }).unwrap_err();
+        assert!(matches!(error, SandboxError::NotStarted(StartError::UnmappedOwner { .. })), "{error:?}");
     });
 }
 

@@ -129,12 +129,15 @@ fn strings(what: &str, list: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CStrin
 }
 
 fn environment(guest: &Guest, account: &Account) -> Result<Vec<CString>> {
-    let given = guest.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
-    let home = (!guest.env.iter().any(|(name, _)| name == "HOME")).then(|| {
+    let line = |name: &str, value: &[u8]| [name.as_bytes(), b"=", value].concat();
+    let hidden = |name: &str| guest.secret_env.iter().any(|(secret, _)| secret == name);
+    let given = guest.env.iter().filter(|(name, _)| !hidden(name)).map(|(name, value)| line(name, value.as_bytes()));
+    let secret = guest.secret_env.iter().map(|(name, value)| line(name, &value.0));
+    let home = (!hidden("HOME") && !guest.env.iter().any(|(name, _)| name == "HOME")).then(|| {
         let home: &[u8] = if account.home.is_empty() { b"/" } else { &account.home };
-        [b"HOME=", home].concat()
+        line("HOME", home)
     });
-    strings("environment variable", given.chain(home))
+    strings("environment variable", given.chain(secret).chain(home))
 }
 
 /// The paths to try for a program, in order.

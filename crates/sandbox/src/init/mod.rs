@@ -12,6 +12,7 @@
 mod command;
 mod devices;
 mod files;
+mod given;
 mod mounts;
 mod reap;
 mod root;
@@ -34,6 +35,10 @@ const OOM_SCORE: i32 = 100;
 pub(crate) const ARGUMENT: &std::ffi::CStr = c"kuz-sandbox-init";
 /// The same as text.
 pub(crate) const ARGUMENT_TEXT: &str = "kuz-sandbox-init";
+/// The directory below the step's own where its files in memory are mounted.
+pub(crate) const MEMORY: &str = "k";
+/// The directories below the step's own for a mount of trees: its place, and what is written to it.
+pub(crate) const TREES_AT: [&str; 3] = ["p", "u", "x"];
 
 type Result<T> = std::result::Result<T, StartError>;
 
@@ -75,6 +80,13 @@ fn live(channel: &Channel, order: &InitOrder, fds: Vec<OwnedFd>) -> Result<Exit>
     kernel("set the host name", sys::set_hostname(hostname))?;
     let mut guest = root::mount(order)?;
     let terminal = mounts::fill(&mut guest, order, fds)?;
+    let listeners = given::mount(&mut guest, order)?;
+    if !listeners.is_empty() {
+        let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        let sent = channel.send(&Report::Agents, &fds);
+        sent.map_err(|_| StartError::Malformed { what: "the worker has gone".to_owned() })?;
+    }
+    drop(listeners);
     let account = command::account(&guest, order)?;
     if send_mounted(channel, guest.stubs()).is_err() {
         return Err(StartError::Malformed { what: "the worker has gone".to_owned() });

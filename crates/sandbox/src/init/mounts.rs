@@ -43,13 +43,6 @@ pub(super) fn fill(guest: &mut Guest, order: &InitOrder, binds: Vec<OwnedFd>) ->
     proc(guest, order.fresh_proc, dev.as_fd())?;
     sys(guest, dev.as_fd())?;
     files::mount(guest, order)?;
-    for tmpfs in &order.guest.tmpfs {
-        let size = tmpfs.size.map(|size| size.to_string());
-        let mut options = vec![("mode", "1777")];
-        options.extend(size.as_deref().map(|size| ("size", size)));
-        let place = guest.place(&tmpfs.target, true)?;
-        mount_on(&new_mount("tmpfs", &options, DATA)?, place.as_fd())?;
-    }
     for (source, bind) in binds.into_iter().zip(&order.guest.binds) {
         let mount = if order.detached { source } else { reopen(&source)? };
         let stat = kernel("look at what is to be bound", rustix::fs::fstat(&mount))?;

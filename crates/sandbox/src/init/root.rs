@@ -29,7 +29,7 @@ pub(super) fn mount(order: &InitOrder) -> Result<Guest> {
     kernel("make the mounts private", rustix::mount::mount_change("/", private))?;
     let place = format!("{}/m", order.work);
     match &order.root {
-        RootSource::Overlay { lowers, upper, work } => overlay(lowers, upper, work, &place)?,
+        RootSource::Overlay { lowers, upper, work } => overlay(lowers, Some((upper.as_str(), work.as_str())), &place)?,
         RootSource::Directory(name) => {
             let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let tree = kernel("open the root", rustix::mount::open_tree(CWD, name.as_str(), clone))?;
@@ -56,11 +56,18 @@ fn attach(mount: &OwnedFd, place: &str) -> Result<()> {
 }
 
 /// `lowers` from the bottom up; the kernel wants them from the top down.
-fn overlay(lowers: &[String], upper: &str, work: &str, place: &str) -> Result<()> {
+/// Without `upper` (and its work directory) it cannot be written to, and there must be at least two lowers.
+pub(super) fn overlay(lowers: &[String], upper: Option<(&str, &str)>, place: &str) -> Result<()> {
     let below = lowers.iter().rev().map(String::as_str).collect::<Vec<_>>().join(":");
-    let options = format!("lowerdir={below},upperdir={upper},workdir={work},userxattr,index=off");
+    let mut options = format!("lowerdir={below},userxattr");
+    if let Some((upper, work)) = upper {
+        options = format!("{options},upperdir={upper},workdir={work},index=off");
+    }
     if options.len() + ",volatile".len() > OPTION_BYTES {
-        return many_lowers(lowers, upper, work, place);
+        return many_lowers(lowers, upper, place);
+    }
+    if upper.is_none() {
+        return kernel("mount the overlay", mount_overlay(&options, place));
     }
     // `volatile` spares the file system every fsync of the command: what a crash leaves is not used anyway.
     let first = mount_overlay(&format!("{options},volatile"), place);
@@ -77,7 +84,7 @@ fn mount_overlay(options: &str, place: &str) -> std::result::Result<(), Errno> {
 }
 
 /// More lowers than fit into a page: one by one (Linux 6.8 and later).
-fn many_lowers(lowers: &[String], upper: &str, work: &str, place: &str) -> Result<()> {
+fn many_lowers(lowers: &[String], upper: Option<(&str, &str)>, place: &str) -> Result<()> {
     let action = "mount the overlay";
     let set = |fs: &OwnedFd, key: &str, value: &str| {
         if value.len() > VALUE_BYTES {
@@ -96,12 +103,14 @@ fn many_lowers(lowers: &[String], upper: &str, work: &str, place: &str) -> Resul
             other => other,
         })?;
     }
-    set(&fs, "upperdir", upper)?;
-    set(&fs, "workdir", work)?;
     kernel(action, flag(&fs, "userxattr"))?;
-    set(&fs, "index", "off")?;
-    // As above; a kernel without it does without.
-    let _ = flag(&fs, "volatile");
+    if let Some((upper, work)) = upper {
+        set(&fs, "upperdir", upper)?;
+        set(&fs, "workdir", work)?;
+        set(&fs, "index", "off")?;
+        // As above; a kernel without it does without.
+        let _ = flag(&fs, "volatile");
+    }
     kernel(action, rustix::mount::fsconfig_create(fs.as_fd()))?;
     let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
     attach(&kernel(action, mount)?, place)

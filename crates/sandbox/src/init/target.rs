@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kuz_image::limits;
 use kuz_rootfs::{GuestPath, Root};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
@@ -65,7 +65,7 @@ impl Guest {
     pub(super) fn place(&mut self, path: &str, directory: bool) -> Result<OwnedFd> {
         let mut at = path.as_bytes().to_vec();
         for _ in 0..limits::SYMLINKS {
-            match self.lookup(&at) {
+            match lookup(self.root(), &at) {
                 Ok(fd) => return check_kind(fd, path, directory),
                 Err(Errno::NOENT) => {}
                 Err(errno) => return kernel(&format!("find `{}` in the image", show(path)), Err(errno)),
@@ -76,11 +76,6 @@ impl Guest {
             }
         }
         kernel(&format!("find `{}` in the image", show(path)), Err(Errno::LOOP))
-    }
-
-    fn lookup(&self, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(self.root(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     fn make(&mut self, at: &[u8], shown: &str, directory: bool) -> Result<Made> {
@@ -127,10 +122,21 @@ impl Guest {
 
     fn record(&mut self, parent: &[u8], name: &[u8], directory: bool) -> Result<()> {
         let at = if parent.is_empty() { b".".as_slice() } else { parent };
+        // In another mount it is no part of the image: nothing to be taken away, and its path in the image's own tree
+        // may be something else.
+        if self.mount_of(at)? != self.mount_of(b".")? {
+            return Ok(());
+        }
         let stat = kernel("look at a mount point", rustix::fs::statat(self.root(), at, AtFlags::SYMLINK_NOFOLLOW))?;
         let parent_mtime = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or_default());
         self.stubs.push(Stub { path: kuz_image::index::join(parent, name), directory, parent_mtime });
         Ok(())
+    }
+
+    fn mount_of(&self, path: &[u8]) -> Result<u64> {
+        let flags = StatxFlags::MNT_ID;
+        let found = rustix::fs::statx(self.root(), path, AtFlags::SYMLINK_NOFOLLOW, flags);
+        kernel("look at a mount point", found).map(|found| found.stx_mnt_id)
     }
 
     /// Shows a file or directory of the scratch file system, read-only, at a place.
@@ -138,6 +144,21 @@ impl Guest {
         let mount = clone_mount(self.scratch(), name, false)?;
         kernel("protect a mount", sys::mount_setattr(mount.as_fd(), SAFE | libc::MOUNT_ATTR_RDONLY, false))?;
         mount_on(&mount, place)
+    }
+}
+
+/// How often a lookup is repeated that the kernel broke off because of a rename somewhere.
+const LOOKUP_RETRIES: usize = 64;
+
+/// What is at a path of a tree, links followed inside the tree: an `O_PATH` descriptor.
+pub(super) fn lookup(root: BorrowedFd<'_>, path: &[u8]) -> std::result::Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if tries < LOOKUP_RETRIES => tries += 1,
+            other => return other,
+        }
     }
 }
 

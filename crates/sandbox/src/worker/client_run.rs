@@ -4,12 +4,14 @@
 //! answers only when no process of the command is left, so that reading to the end of its pipes cannot hang.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
+use super::agent::Relay;
 use super::terminal::Raw;
 use super::{Cancel, SandboxError, Worker, unexpected};
 use crate::ids::Ids;
@@ -38,7 +40,7 @@ impl Worker {
         }
         let (order, binds) = step.split();
         let (binds, detached) = self.detach(&binds, step)?;
-        let mut fds: Vec<BorrowedFd<'_>> = binds.iter().map(OwnedFd::as_fd).collect();
+        let mut fds: Vec<BorrowedFd<'_>> = binds.iter().chain(&step.held).map(OwnedFd::as_fd).collect();
         match step.stdio {
             Stdio::Captured | Stdio::Terminal => {}
             Stdio::Relayed => fds.push(rustix::stdio::stdin()),
@@ -51,8 +53,16 @@ impl Worker {
         if !cancel.register(&channel) {
             channel.send(&Poke::Cancel, &[])?;
         }
-        Conversation { channel: &channel, output, pipes: Vec::new(), terminal: None, buffer: vec![0; PIECE_BYTES] }
-            .run_to_the_end()
+        Conversation {
+            channel: &channel,
+            output,
+            pipes: Vec::new(),
+            terminal: None,
+            buffer: vec![0; PIECE_BYTES],
+            agents: step.agents(),
+            relays: Vec::new(),
+        }
+        .run_to_the_end()
     }
 
     /// Started as root, binds are made mounts here: the worker's ids may not be able to walk to them. Their owners are
@@ -86,6 +96,10 @@ struct Conversation<'a> {
     pipes: Vec<(Stream, OwnedFd)>,
     terminal: Option<Raw>,
     buffer: Vec<u8>,
+    /// Sockets of ssh agents that the command may ask.
+    agents: Vec<PathBuf>,
+    /// While they exist, its questions are passed on.
+    relays: Vec<Relay>,
 }
 
 impl Conversation<'_> {
@@ -98,6 +112,10 @@ impl Conversation<'_> {
             match reply {
                 Reply::Output => {
                     self.pipes = [Stream::Stdout, Stream::Stderr].into_iter().zip(fds).collect();
+                }
+                Reply::Agents => {
+                    let pairs = fds.into_iter().zip(std::mem::take(&mut self.agents));
+                    self.relays = pairs.map(|(listener, agent)| Relay::start(listener, agent)).collect();
                 }
                 Reply::Terminal => {
                     let master = fds.into_iter().next().ok_or(SandboxError::Gone)?;

@@ -16,8 +16,8 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
 use super::server::{STUB_LAYER, Shared, checked, failed, tree};
-use super::{copied, stubs};
-use crate::init;
+use super::{copied, given, stubs};
+use crate::init::{self, MEMORY};
 use crate::order::{Failure, InitOrder, Poke, Reply, Report, RootSource, Stub};
 use crate::protocol::Channel;
 use crate::step::{Exit, Network, RunOrder, StartError, Stdio};
@@ -84,8 +84,11 @@ fn run_in(
         },
     };
     let mut binds = fds;
-    let given = binds.split_off(order.guest.binds.len().min(binds.len()));
+    let mut held = binds.split_off(order.guest.binds.len().min(binds.len()));
+    let given = held.split_off(order.held.min(held.len()));
     let streams = streams(channel, order.stdio, given)?;
+    let mut guest = order.guest;
+    given::prepare(shared, &mut guest.mounts, &work_root, &work)?;
     let init = InitOrder {
         root,
         work,
@@ -95,10 +98,12 @@ fn run_in(
         terminal: order.stdio == Stdio::Terminal,
         detached,
         resolv_conf: resolv_conf(order.network),
-        guest: order.guest,
+        guest,
     };
     let grace = Duration::from_millis(order.grace_ms);
     let (end, stubs) = live(shared, channel, &init, streams, &binds, grace)?;
+    // Nobody uses any more what these stand for.
+    drop(held);
     match end {
         End::Exited(exit) => {
             let changed = copied.as_ref().map_or(&order.upper, |copied| &copied.path);
@@ -135,13 +140,13 @@ fn make_directories(shared: &Shared, order: &RunOrder, own: &Root) -> Result<Roo
     }
     mkdir(own.fd(), &order.upper, 0o700)?;
     let work = own.child(order.upper.as_bytes()).map_err(|error| failed("open the work directory", error))?;
-    for name in ["w", "m", "s"] {
+    for name in ["w", "m", "s", MEMORY] {
         mkdir(work.fd(), name, 0o700)?;
     }
     Ok(work)
 }
 
-fn like(upper: &Root, stat: &rustix::fs::Stat) -> Result<(), Errno> {
+pub(super) fn like(upper: &Root, stat: &rustix::fs::Stat) -> Result<(), Errno> {
     use rustix::fs::{Gid, Uid};
     rustix::fs::fchown(upper.fd(), Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(upper.fd(), Mode::from_raw_mode(stat.st_mode))
@@ -284,6 +289,12 @@ impl Watch<'_> {
     fn hear_init(&mut self) -> bool {
         match self.init.recv::<Report>() {
             Ok(Some((Report::Mounted(stubs), _))) => self.stubs = stubs,
+            Ok(Some((Report::Agents, fds))) => {
+                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
+                if self.main.send(&Reply::Agents, &fds).is_err() {
+                    self.kill();
+                }
+            }
             Ok(Some((Report::Terminal, fds))) => {
                 let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
                 if self.main.send(&Reply::Terminal, &fds).is_err() {

@@ -4,9 +4,11 @@
 //! namespace; requests go to it over sockets, may run at the same time, and end with it. The main process touches no
 //! file of a tree itself.
 
+mod agent;
 mod cancel;
 mod client_run;
 mod copied;
+mod given;
 mod launch;
 mod server;
 mod start;
@@ -31,7 +33,7 @@ use crate::ids::Ids;
 use crate::isolation::Isolation;
 use crate::order::{Applied, Control, Failure, Reply, Request};
 use crate::protocol::{Channel, ProtocolError};
-use crate::step::StartError;
+use crate::step::{Access, StartError};
 
 /// Why the sandbox could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +160,19 @@ impl Worker {
     /// Removes trees; one that isn't there is no error.
     pub fn remove(&self, names: &[String]) -> Result<(), SandboxError> {
         self.ask_done(&Request::Remove { names: names.to_vec() }, &[])
+    }
+
+    /// Makes a tree that commands write to. With `seed`, what these trees show is copied into it.
+    pub fn make_cache(&self, tree: &str, access: Access, seed: &[String]) -> Result<(), SandboxError> {
+        self.ask_done(&Request::MakeCache { tree: tree.to_owned(), access, seed: seed.to_vec() }, &[])
+    }
+
+    /// Entries and bytes of trees, in this order.
+    pub fn measure(&self, trees: &[String]) -> Result<Vec<(u64, u64)>, SandboxError> {
+        match self.ask(&Request::Measure { trees: trees.to_vec() }, &[])? {
+            Reply::Measured(sizes) if sizes.len() == trees.len() => Ok(sizes),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn ask_done(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {

@@ -14,6 +14,7 @@ use kuz_image::digest::{Algorithm, HashReader};
 use kuz_image::tar::{Header, Kind, TarWriter};
 use kuz_image::{DiffId, Scanned};
 use kuz_rootfs::apply::{Ownership, apply, settle_implied};
+use kuz_rootfs::measure::measure;
 use kuz_rootfs::read::{Files, TreeFile};
 use kuz_rootfs::remove::remove_tree;
 use kuz_rootfs::{GuestPath, Root, pack};
@@ -22,7 +23,7 @@ use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::UnshareFlags;
 
-use super::launch;
+use super::{given, launch};
 use crate::errno::OsError;
 use crate::isolation::Isolation;
 use crate::order::{Applied, Control, Failure, Hello, Reply, Request};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
 
 /// The bottom layer below [`Shared::own`]: places to mount on, for images that lack them. Never part of a layer.
 pub(super) const STUB_LAYER: &str = "stub";
+/// An empty directory below [`Shared::own`]: the bottom of what is mounted besides the root.
+pub(super) const EMPTY: &str = "empty";
 const STUB_DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
 const STUB_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 
@@ -145,7 +148,7 @@ fn lay_out(own: &str) -> Result<(), Errno> {
     for name in STUB_FILES {
         file(format!("{own}/{STUB_LAYER}/{name}"))?;
     }
-    for name in ["lower", "upper", "work", "merged"] {
+    for name in [EMPTY, "lower", "upper", "work", "merged"] {
         dir(format!("{own}/{name}"))?;
     }
     file(format!("{own}/lower/file"))
@@ -264,6 +267,18 @@ fn answer(shared: &Shared, channel: &Channel, request: Request, fds: Vec<OwnedFd
                 remove_tree(&shared.trees, checked(name)?.as_bytes()).map_err(|error| Failure::of(&error))?;
             }
             Ok(Reply::Done)
+        }
+        Request::MakeCache { tree, access, seed } => {
+            let name = checked(&tree)?;
+            let made = given::make_cache(shared, name, access, &seed);
+            if made.is_err() {
+                let _ = remove_tree(&shared.trees, name.as_bytes());
+            }
+            made.map(|()| Reply::Done)
+        }
+        Request::Measure { trees } => {
+            let size = |name: &String| measure(&tree(shared, name)?).map_err(|error| Failure::of(&error));
+            trees.iter().map(size).collect::<Result<_, _>>().map(Reply::Measured)
         }
     }
 }

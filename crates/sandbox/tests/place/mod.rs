@@ -209,7 +209,7 @@ impl Place {
             ("probe", Make::Program(&probe)),
         ];
         let applets = "sh cat env id ls tr readlink head cut grep stat find mknod touch setsid sleep kill true echo rm \
-                       ping df tail wc tty mkdir hostname test pwd";
+                       ping df tail wc tty mkdir hostname test pwd ln";
         let links: Vec<String> = applets.split_whitespace().map(|name| format!("bin/{name}")).collect();
         base.extend(links.iter().map(|path| (path.as_str(), Make::Link("busybox"))));
         base.extend(libraries.iter().map(|(path, content)| (path.as_str(), Make::Program(content))));
