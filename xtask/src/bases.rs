@@ -79,10 +79,25 @@ pub(crate) fn build_kuz(workspace: &Workspace, release: bool) -> Outcome<PathBuf
     if let Some(program) = std::env::var_os("KUZ_PROGRAM").filter(|value| !value.is_empty()) {
         return Ok(program.into());
     }
-    let (profile, folder): (&[&str], _) = if release { (&["--release"], "release") } else { (&[], "debug") };
-    say(&format!("building kuz ({folder})"));
-    program::run(cargo().args(["build", "--locked", "--package=kuz"]).args(profile))?;
-    Ok(workspace.target.join(folder).join("kuz"))
+    if release {
+        return build_static(workspace);
+    }
+    say("building kuz (debug)");
+    program::run(cargo().args(["build", "--locked", "--package=kuz"]))?;
+    Ok(workspace.target.join("debug/kuz"))
+}
+
+/// The program as it is given away: one static file, which needs no library of the machine that it runs on.
+pub(crate) fn build_static(workspace: &Workspace) -> Outcome<PathBuf> {
+    let about = program::read(&mut program::command("rustc", ["-vV"]))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or_else(|| Problem::Answer("rustc -vV names no host".into()))?;
+    say("building kuz (release, static)");
+    // With a target named, the flags hold for the program and not for what runs during its build.
+    let mut command = cargo();
+    command.args(["build", "--locked", "--release", "--package=kuz", "--target", host]);
+    program::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(workspace.target.join(host).join("release/kuz"))
 }
 
 /// A registry in which the stand-ins are Docker Hub's python images.

@@ -12,6 +12,7 @@ use kuz_plan::plan::Network;
 use kuz_sandbox::{Bind, Exit, RunStep, SandboxError, Stdio};
 
 use crate::error::BuildError;
+use crate::event::Stream;
 use crate::images;
 use crate::layers::{BaseImage, Layer, Layers};
 use crate::session::Session;
@@ -62,8 +63,12 @@ pub enum Ended {
 /// What a shell's lookup starts with where the image has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts the command and waits for its end.
-pub fn start(session: &Session<'_>, request: &StartRequest) -> Result<Ended, BuildError> {
+/// Starts the command and waits for its end. What it writes goes to `output`, unless it has a terminal.
+pub fn start(
+    session: &Session<'_>,
+    request: &StartRequest,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Ended, BuildError> {
     let found = images::find(session, &request.image)?;
     let documents = session
         .store
@@ -96,7 +101,14 @@ pub fn start(session: &Session<'_>, request: &StartRequest) -> Result<Ended, Bui
         stdio: stdio(request)?,
         ..RunStep::default()
     };
-    let exit = session.worker()?.run(&step, &mut |_, _| {}, session.cancel);
+    let mut output = |stream, bytes: &[u8]| {
+        let stream = match stream {
+            kuz_sandbox::Stream::Stdout => Stream::Out,
+            kuz_sandbox::Stream::Stderr => Stream::Err,
+        };
+        output(stream, bytes);
+    };
+    let exit = session.worker()?.run(&step, &mut output, session.cancel);
     drop(upper);
     session.empty_trash();
     match exit {
@@ -169,7 +181,8 @@ fn bind(volume: &Volume) -> Result<Bind, BuildError> {
 
 fn stdio(request: &StartRequest) -> Result<Stdio, BuildError> {
     if !request.terminal {
-        return Ok(Stdio::Inherit);
+        // Not the caller's own streams: inside, `/dev/stdout` of another owner could not be opened again.
+        return Ok(Stdio::Relayed);
     }
     if !std::io::stdin().is_terminal() {
         return Err(BuildError::input("-t needs a terminal on standard input (leave it out in scripts)"));

@@ -2,7 +2,10 @@
 //!
 //! The program's own exit code is returned; 125 when kuz could not start it, 126 and 127 as shells have them.
 
+use std::io::Write as _;
+
 use kuz_build::error::{BuildError, Class};
+use kuz_build::event::Stream;
 use kuz_build::start::{self, Ended, StartRequest, Volume};
 use kuz_build::{Events, Session};
 
@@ -20,7 +23,7 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
         let cancel = signals::listen(false);
         let events: &Events<'_> = &|event| progress.on(&event);
         let session = Session::open(&machine, &cancel, events)?;
-        start::start(&session, &request)
+        start::start(&session, &request, &mut pass_on)
     };
     match attempt() {
         Ok(Ended::Code(code)) => code,
@@ -34,6 +37,17 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
             }
         }
     }
+}
+
+/// What the program writes, as it comes. Nobody listening is no reason to stop it: it learns of that itself.
+fn pass_on(stream: Stream, bytes: &[u8]) {
+    let _ = match stream {
+        Stream::Out => {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        }
+        Stream::Err => std::io::stderr().write_all(bytes),
+    };
 }
 
 fn request(arguments: &RunArgs) -> Result<StartRequest, String> {

@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 /// podman with its own storage.
 pub(crate) struct Podman {
     folder: PathBuf,
+    /// podman takes no path of over 50 characters here.
+    run: tempfile::TempDir,
 }
 
 impl Podman {
@@ -19,7 +21,8 @@ impl Podman {
         }
         let version = Command::new("podman").arg("--version").stdin(Stdio::null()).output();
         version.map_err(|error| format!("podman cannot be started: {error}"))?;
-        Ok(Self { folder: folder.join("podman") })
+        let run = tempfile::tempdir().map_err(|error| error.to_string())?;
+        Ok(Self { folder: folder.join("podman"), run })
     }
 
     pub(crate) fn load(&self, archive: &Path) {
@@ -49,7 +52,7 @@ impl Podman {
 
     fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new("podman");
-        command.arg("--root").arg(self.folder.join("storage")).arg("--runroot").arg(self.folder.join("run"));
+        command.arg("--root").arg(self.folder.join("storage")).arg("--runroot").arg(self.run.path());
         command.args(options).stdin(Stdio::null());
         command
     }
