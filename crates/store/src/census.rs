@@ -8,6 +8,7 @@ use kuz_image::Digest;
 use kuz_image::digest::Algorithm;
 
 use crate::Store;
+use crate::caches::CACHE;
 use crate::disk::DiskError;
 use crate::images::ImageError;
 use crate::records::{Header, RECORD_BYTES, decode, record_path};
@@ -38,6 +39,8 @@ pub struct Usage {
     pub blobs: Tally,
     /// Complete trees, by what their records say.
     pub trees: Tally,
+    /// Cache mounts, by what was last measured.
+    pub caches: Tally,
     /// Records.
     pub records: Tally,
     /// Damaged blobs.
@@ -130,8 +133,12 @@ impl Store {
             usage.records.add(record.bytes);
         }
         let complete = tree_records(&records);
+        let headers = records.iter().filter(|record| record.believed).filter_map(|record| record.header.as_ref());
+        let caches: BTreeSet<&String> =
+            headers.filter(|header| header.kind == CACHE).flat_map(|header| &header.refs.trees).collect();
         for (ids, name) in trees::all_entries(self)? {
             match complete.get(trees::record_key(&ids, &name).as_str()) {
+                Some((_, tree)) if caches.contains(&name) => usage.caches.add(tree.bytes),
                 Some((_, tree)) => usage.trees.add(tree.bytes),
                 None => usage.waste += 1,
             }

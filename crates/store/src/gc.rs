@@ -209,6 +209,7 @@ impl Store {
         self.drop_records(&scene, &live, &dropped, &mut pruned)?;
         self.drop_blobs(&scene, &live, &mut pruned)?;
         self.drop_trees(&scene, &live, &mut pruned)?;
+        self.drop_cache_locks()?;
         drop(lease);
         Ok(pruned)
     }

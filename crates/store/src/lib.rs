@@ -17,6 +17,7 @@
 //! Clock and boot id come in as values. Nothing here knows registries, sandboxes or Dockerfiles.
 
 mod blobs;
+mod caches;
 mod census;
 mod check;
 mod disk;
@@ -40,6 +41,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use kuz_image::{DiffId, LayerIndex};
 
 pub use blobs::{BlobError, BlobReader, BlobWriter};
+pub use caches::{CacheId, CacheLock, CachePlace, CacheRecord};
 pub use census::{Tally, Usage};
 pub use check::{Problem, Report};
 pub use disk::DiskError;

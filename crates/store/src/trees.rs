@@ -196,6 +196,14 @@ impl Store {
 }
 
 impl Trees {
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn ids(&self) -> &str {
+        &self.ids
+    }
+
     /// The directory with the trees, for the worker.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
@@ -256,7 +264,7 @@ impl Trees {
         Ok(name)
     }
 
-    fn put_record(&self, name: &TreeName, record: &TreeRecord) -> Result<(), StoreError> {
+    pub(crate) fn put_record(&self, name: &TreeName, record: &TreeRecord) -> Result<(), StoreError> {
         let refs =
             Refs { layers: record.diff_id.iter().cloned().collect(), trees: vec![name.to_string()], ..Refs::default() };
         self.store.put_json(TREE, &record_key(&self.ids, name.as_str()), record, &refs)
