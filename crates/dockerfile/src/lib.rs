@@ -26,12 +26,14 @@ pub mod span;
 mod split;
 pub mod statement;
 pub mod suggest;
+pub mod syntax;
 pub mod word;
 
 pub use ast::Dockerfile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use instruction::device::{Device, DeviceError, boolean, parse as parse_device};
 pub use instruction::duration::{DurationError, parse as parse_duration};
+pub use instruction::instruction_flags;
 pub use lint::lint;
 pub use parse::{Parsed, parse, parse_one};
 pub use source::MAX_SOURCE;

@@ -7,7 +7,7 @@ use crate::heredoc;
 use crate::span::Span;
 use crate::statement::{Args, Statement};
 
-const COPY_FLAGS: [(&str, Takes); 6] = [
+pub(super) const COPY_FLAGS: [(&str, Takes); 6] = [
     ("chown", Takes::Text),
     ("from", Takes::Text),
     ("chmod", Takes::Text),
@@ -15,7 +15,7 @@ const COPY_FLAGS: [(&str, Takes); 6] = [
     ("exclude", Takes::List),
     ("parents", Takes::Switch),
 ];
-const ADD_FLAGS: [(&str, Takes); 7] = [
+pub(super) const ADD_FLAGS: [(&str, Takes); 7] = [
     ("chown", Takes::Text),
     ("chmod", Takes::Text),
     ("link", Takes::Switch),

@@ -6,7 +6,7 @@ use super::{Scene, at_least_one, command_of, duration};
 use crate::ast::{Command, Healthcheck};
 use crate::statement::{Args, Statement};
 
-const FLAGS: [(&str, Takes); 5] = [
+pub(super) const FLAGS: [(&str, Takes); 5] = [
     ("interval", Takes::Text),
     ("timeout", Takes::Text),
     ("start-period", Takes::Text),

@@ -72,6 +72,21 @@ fn kind(statement: &Statement, scene: &mut Scene<'_>) -> Option<Kind> {
     }
 }
 
+/// Every instruction with the flags that it takes.
+pub fn instruction_flags() -> Vec<(&'static str, Vec<&'static str>)> {
+    let flags = |name: &str| -> &'static [(&'static str, flags::Takes)] {
+        match name {
+            "ADD" => &copy::ADD_FLAGS,
+            "COPY" => &copy::COPY_FLAGS,
+            "FROM" => &stage::FROM_FLAGS,
+            "HEALTHCHECK" => &healthcheck::FLAGS,
+            "RUN" => &run::RUN_FLAGS,
+            _ => &[],
+        }
+    };
+    INSTRUCTIONS.iter().map(|name| (*name, flags(name).iter().map(|(flag, _)| *flag).collect())).collect()
+}
+
 fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
     let mut message = format!("unknown instruction: {}", keyword.value);
     if let Some(name) = suggest::nearest_ignoring_case(&keyword.value, INSTRUCTIONS) {

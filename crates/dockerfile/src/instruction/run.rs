@@ -6,7 +6,7 @@ use crate::ast::{Command, Mount, Run, Word};
 use crate::split::csv_fields;
 use crate::statement::{Args, Statement};
 
-const RUN_FLAGS: [(&str, Takes); 4] =
+pub(super) const RUN_FLAGS: [(&str, Takes); 4] =
     [("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text), ("device", Takes::List)];
 
 /// `RUN [flags] command`

@@ -6,9 +6,11 @@ use crate::ast::{ArgItem, From, Word};
 use crate::diagnostic::Diagnostic;
 use crate::statement::{Args, Statement, halves};
 
+pub(super) const FROM_FLAGS: [(&str, Takes); 1] = [("platform", Takes::Text)];
+
 /// `FROM [--platform=P] IMAGE [AS NAME]`
 pub(super) fn from(statement: &Statement, scene: &mut Scene<'_>) -> Option<From> {
-    let flags = flags::read(statement, &[("platform", Takes::Text)], scene);
+    let flags = flags::read(statement, &FROM_FLAGS, scene);
     let words = match &statement.args {
         Args::Words(words) => words.as_slice(),
         _ => &[],

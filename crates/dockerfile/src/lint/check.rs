@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::rules::rule;
+use super::rules::{Family, rule};
 use crate::ast::{Dockerfile, Instruction};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::directive;
 
 /// What was said about rules.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent choice")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Check {
     /// `skip=all`
@@ -23,6 +25,8 @@ pub struct Check {
     pub experimental_all: bool,
     /// `experimental=A,B`
     pub experimental: BTreeSet<String>,
+    /// Rules that are off by themselves are on: `--enable all`.
+    pub enable_all: bool,
 }
 
 /// Why the text says nothing.
@@ -68,6 +72,18 @@ impl Check {
         Self::parse(text).unwrap_or_default()
     }
 
+    /// The same with what `# hadolint global ignore=` comments turn off.
+    #[must_use]
+    pub fn with_global_comments(mut self, file: &Dockerfile) -> Self {
+        if file.source.contains("hadolint") {
+            let comments = file.source.lines().filter_map(|line| line.trim_start().strip_prefix('#'));
+            for codes in comments.filter_map(|comment| ignored(comment, "global ")) {
+                self.skip.extend(codes);
+            }
+        }
+        self
+    }
+
     /// This and what the comments above an instruction add for it.
     #[must_use]
     pub fn with_comments(&self, instruction: &Instruction) -> Self {
@@ -79,17 +95,47 @@ impl Check {
             merged.experimental_all |= added.experimental_all;
             merged.experimental.extend(added.experimental);
         }
+        for codes in instruction.comments.iter().filter_map(|comment| ignored(&comment.value, "")) {
+            merged.skip.extend(codes);
+        }
         merged
+    }
+
+    /// Those of the findings that are wanted: by what their instructions' comments say, where they have one.
+    pub fn keep_wanted(&self, file: &Dockerfile, findings: &mut Vec<Diagnostic>) {
+        findings.retain(|found| {
+            if found.severity == Severity::Error {
+                return true;
+            }
+            let after = file.instructions.partition_point(|instruction| instruction.span.start <= found.span.start);
+            let around = after.checked_sub(1).and_then(|place| file.instructions.get(place));
+            match around.filter(|instruction| found.span.start < instruction.span.end) {
+                Some(instruction) => self.with_comments(instruction).allows(found.rule),
+                None => self.allows(found.rule),
+            }
+        });
     }
 
     /// Does the rule of this name apply? One that isn't known does.
     pub fn allows(&self, name: &str) -> bool {
-        if rule(name).is_some_and(|rule| rule.experimental) {
-            self.experimental_all || self.experimental.contains(name)
+        let Some(rule) = rule(name) else { return !self.skip_all && !self.skip.contains(name) };
+        let named = |names: &BTreeSet<String>| names.iter().any(|name| rule.is_called(name));
+        if rule.experimental {
+            let all = self.enable_all || self.experimental_all && rule.family == Family::BuildKit;
+            // BuildKit's own experimental rule is not turned off by `skip`.
+            (all || named(&self.experimental)) && (rule.family == Family::BuildKit || !named(&self.skip))
         } else {
-            !self.skip_all && !self.skip.contains(name)
+            !self.skip_all && !named(&self.skip)
         }
     }
+}
+
+/// The codes of a comment `hadolint ignore=A,B`.
+fn ignored<'c>(comment: &'c str, scope: &str) -> Option<impl Iterator<Item = String> + 'c> {
+    let rest = comment.trim().strip_prefix("hadolint")?.trim_start().strip_prefix(scope)?;
+    let codes = rest.trim_start().strip_prefix("ignore")?.trim_start().strip_prefix('=')?;
+    let codes = codes.split(',').filter_map(|code| code.split_whitespace().next());
+    Some(codes.map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -103,6 +149,11 @@ mod tests {
         assert!(check.error && check.allows("InvalidDefinitionDescription"));
         assert!(!Check::default().allows("InvalidDefinitionDescription"));
         assert!(!Check::parse("skip=all").unwrap().allows("C"));
+        let check = Check::parse("skip=DL3006,python").unwrap();
+        assert!(!check.allows("UntaggedBase") && !check.allows("VenvMoved") && check.allows("LatestBase"));
+        let check = Check::parse("experimental=P9").unwrap();
+        assert!(check.allows("PythonBuffered") && !check.allows("UnpinnedApt"));
+        assert!(!Check::parse("experimental=all").unwrap().allows("PythonBuffered"));
         for text in ["skip", "what=1", "error=maybe", ";"] {
             assert!(Check::parse(text).is_err(), "{text}");
         }

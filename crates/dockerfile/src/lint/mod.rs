@@ -1,31 +1,69 @@
 //! Advice about a Dockerfile that can be given from its tree alone.
 //!
-//! A [`Dockerfile`] in, diagnostics out, by place. `# check=skip=` is honoured. Rules that need variables, images or
-//! the context are in the table ([`RULES`]) and are checked by whoever knows those.
+//! A [`Dockerfile`] in, diagnostics out, by place. `# check=` and hadolint's comments are honoured. Rules that need
+//! variables, images or the context are in the table ([`RULES`]) and are checked by whoever knows those.
+//!
+//! ```text
+//! rules: the table · check: which rules are wanted · file, stage: BuildKit's · view, shell: what the others look at
+//! image, commands, labels: hadolint's · python: P1 to P11
+//! ```
 
 mod check;
+mod commands;
 mod file;
+mod image;
+mod labels;
+mod python;
 mod rules;
+mod shell;
 mod stage;
+mod view;
+
+use std::collections::BTreeSet;
 
 use crate::ast::{Dockerfile, Instruction};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::span::Span;
+use crate::syntax;
 
 pub use check::{Check, CheckError};
-pub use rules::{RULES, Rule, Scope, rule};
+pub use python::{requirement_files, unpinned};
+pub use rules::{Family, Needs, RULES, Rule, Scope, document, is_known, rule};
+
+/// More findings are not kept: nobody reads them.
+const MAX_FINDINGS: usize = 1000;
+
+/// What rules have to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Registries that base images may come from; any, if there's none.
+    pub trusted_registries: BTreeSet<String>,
+    /// Labels that the final stage must have.
+    pub required_labels: BTreeSet<String>,
+    /// What the file's `# syntax=` is replaced by.
+    pub syntax: Option<String>,
+}
 
 /// Checks a file as it asks to be checked.
 pub fn lint(file: &Dockerfile) -> Vec<Diagnostic> {
-    lint_with(file, &Check::of_file(file))
+    lint_with(file, &Check::of_file(file).with_global_comments(file), &Options::default())
 }
 
 /// Checks a file as somebody else asks.
-pub fn lint_with(file: &Dockerfile, check: &Check) -> Vec<Diagnostic> {
+pub fn lint_with(file: &Dockerfile, check: &Check, options: &Options) -> Vec<Diagnostic> {
     let mut findings = Findings { found: Vec::new(), check, here: check.clone() };
+    for (name, span, message, hint) in syntax::warnings(file, options.syntax.as_deref()) {
+        findings.push(name, Diagnostic::warning(name, span, message).hint(hint));
+    }
     file::all(file, &mut findings);
     stage::all(file, &mut findings);
+    let view = view::View::new(file);
+    image::all(&view, options, &mut findings);
+    commands::all(&view, &mut findings);
+    labels::all(&view, options, &mut findings);
+    python::all(&view, &mut findings);
     findings.found.sort_by_key(|found| found.span.start);
+    findings.found.truncate(MAX_FINDINGS);
     findings.found
 }
 
@@ -48,9 +86,19 @@ impl Findings<'_> {
     }
 
     fn add(&mut self, name: &'static str, span: Span, message: impl Into<String>) {
+        self.push(name, Diagnostic::warning(name, span, message));
+    }
+
+    /// A finding in an instruction, with what to do.
+    fn advise(&mut self, name: &'static str, at: &Instruction, span: Span, message: &str, hint: impl Into<String>) {
+        self.enter(at);
+        self.push(name, Diagnostic::warning(name, span, message).hint(hint));
+    }
+
+    fn push(&mut self, name: &'static str, found: Diagnostic) {
         if self.here.allows(name) {
-            let severity = rule(name).map_or(crate::Severity::Warning, |rule| rule.severity);
-            self.found.push(Diagnostic { severity, ..Diagnostic::warning(name, span, message) });
+            let severity = rule(name).map_or(Severity::Warning, |rule| rule.severity);
+            self.found.push(Diagnostic { severity, ..found });
         }
     }
 }

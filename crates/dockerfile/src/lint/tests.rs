@@ -1,10 +1,20 @@
+//! The rules against small files, and the table against itself.
+
+mod cases;
+
 use super::*;
 use crate::parse;
 
+/// BuildKit's rules and `MalformedJsonForm`.
 fn found(source: &str) -> Vec<(&'static str, usize)> {
     let parsed = parse(source.as_bytes());
     assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
-    lint(&parsed.file).iter().map(|found| (found.rule, parsed.file.lines(found.span).0)).collect()
+    let ours = |name| name == "MalformedJsonForm" || rule(name).is_some_and(|rule| rule.family == Family::BuildKit);
+    lint(&parsed.file)
+        .iter()
+        .filter(|found| ours(found.rule))
+        .map(|found| (found.rule, parsed.file.lines(found.span).0))
+        .collect()
 }
 
 #[test]
@@ -56,14 +66,70 @@ fn rules_are_skipped_where_asked() {
     );
 }
 
+/// All findings with every rule on, and what the parser warns of.
+fn all(source: &[u8]) -> Vec<&'static str> {
+    let parsed = parse(source);
+    assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
+    let check = Check { enable_all: true, experimental_all: true, ..Check::default() };
+    let options = Options {
+        trusted_registries: ["docker.io".to_owned()].into(),
+        required_labels: ["team".to_owned()].into(),
+        syntax: None,
+    };
+    let mut found = parsed.diagnostics;
+    found.extend(lint_with(&parsed.file, &check, &options));
+    found.iter().map(|found| found.rule).collect()
+}
+
+/// For each rule files that break it, and files that look similar and don't.
 #[test]
-fn every_finding_is_in_the_table() {
-    let names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
-    let mut unique = names.clone();
-    unique.sort_unstable();
-    unique.dedup();
-    assert_eq!(unique.len(), names.len());
-    for (name, _) in found("from a As B\nMAINTAINER x\nCMD ['x']\nexpose 1:1/TCP\nENV key x") {
-        assert!(rule(name).is_some(), "{name}");
+fn every_rule_has_its_cases() {
+    let mut shown: Vec<(&str, bool)> = Vec::new();
+    for (name, source, expected) in cases::CASES.iter().copied() {
+        let found = all(source.as_bytes());
+        assert_eq!(found.contains(&name), expected, "{name} in\n{source}\n{found:?}");
+        shown.push((name, expected));
     }
+    assert!(all(b"# caf\xe9\nFROM a").contains(&"InvalidEncoding"));
+    for rule in RULES.iter().filter(|rule| rule.needs == Needs::Tree && rule.name != "InvalidEncoding") {
+        for expected in [true, false] {
+            assert!(shown.contains(&(rule.name, expected)), "{} has no case for {expected}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn the_table_is_sound() {
+    let mut names: Vec<&str> = RULES.iter().flat_map(|rule| rule.codes.iter().chain([&rule.name])).copied().collect();
+    names.sort_unstable();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "a name or code stands twice");
+    assert_eq!(RULES.iter().filter(|rule| rule.family == Family::BuildKit).count(), 22);
+    for number in 1..=11 {
+        assert!(RULES.iter().any(|rule| rule.codes == [format!("P{number}").as_str()]), "P{number}");
+    }
+    assert!(is_known("DL3008") && is_known("python") && !is_known("DL9999"));
+}
+
+#[test]
+fn hadolints_comments_are_honoured() {
+    let names =
+        |source: &str| -> Vec<&str> { lint(&parse(source.as_bytes()).file).iter().map(|found| found.rule).collect() };
+    assert_eq!(names("FROM a\nUSER root"), ["UntaggedBase", "LastUserRoot"]);
+    assert_eq!(names("# hadolint ignore=DL3006\nFROM a\nUSER root"), ["LastUserRoot"]);
+    assert_eq!(names("FROM a\n# hadolint ignore=DL3001,DL3002 # why\nUSER root"), ["UntaggedBase"]);
+    assert_eq!(names("# hadolint global ignore=DL3006, DL3002\nFROM a\nUSER root"), [] as [&str; 0]);
+    assert_eq!(names("# check=skip=hadolint\nFROM a\nUSER root"), [] as [&str; 0]);
+    assert_eq!(names("# check=experimental=P9;skip=UntaggedBase\nFROM python:3.10"), ["PythonBuffered"]);
+}
+
+#[test]
+fn requirement_files_are_found_and_judged() {
+    let file = parse(b"FROM a\nRUN pip install -r one.txt && python -m pip install --requirement=two.txt -rthree").file;
+    let names: Vec<String> = requirement_files(&file).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["one.txt", "two.txt", "three"]);
+    let text = "# c\na==1\nb>=2\nc\n-r other\nd[x]~=1 ; python_version < '3'\ne @ https://x\n";
+    let open: Vec<_> = unpinned(text);
+    assert_eq!(open, [(3, "b".to_owned()), (4, "c".to_owned()), (6, "d[x]".to_owned())]);
 }
