@@ -75,7 +75,7 @@ impl Store {
         self.check_records(repair, &records, &mut report)?;
         self.check_trees(repair, &records, &mut report)?;
         if let Some(index) = self.check_index(repair, &mut report)? {
-            self.check_images(&index, &mut report)?;
+            self.check_images(repair, &index, &mut report)?;
         }
         Ok(report)
     }
@@ -275,8 +275,13 @@ impl Store {
         Ok(Some(Descriptor::new(kind, digest, size)))
     }
 
-    fn check_images(&self, index: &Index, report: &mut Report) -> Result<(), ImageError> {
+    /// Images with something missing. Those with a name are left to be built or pulled again; of the others nobody knows
+    /// how, so a repair forgets them.
+    fn check_images(&self, repair: bool, index: &Index, report: &mut Report) -> Result<(), ImageError> {
+        let mut lost = BTreeSet::new();
         for entry in &index.manifests {
+            let nameless = !entry.annotations.contains_key(REF_NAME);
+            let dropped = (repair && nameless).then_some("dropped");
             let name = entry.annotations.get(REF_NAME).cloned().unwrap_or_else(|| entry.digest.to_string());
             match document(self, entry)? {
                 Some((bytes, Document::Manifest(manifest))) => {
@@ -286,13 +291,25 @@ impl Store {
                         report.note(&name, "has another size than index.json says", None);
                     }
                     match self.missing_blob(&needed)? {
-                        Some(digest) => report.note(&name, format!("lacks {digest}"), None),
+                        Some(digest) => {
+                            report.note(&name, format!("lacks {digest}"), dropped);
+                            lost.insert(&entry.digest);
+                        }
                         None => report.images += 1,
                     }
                 }
                 Some((_, Document::Index(_))) => report.images += 1,
-                None => report.note(&name, format!("lacks its manifest {}", entry.digest), None),
+                None => {
+                    report.note(&name, format!("lacks its manifest {}", entry.digest), dropped);
+                    lost.insert(&entry.digest);
+                }
             }
+        }
+        if repair && !lost.is_empty() {
+            let _lock = self.lock_index()?;
+            let mut index = self.image_index()?;
+            index.manifests.retain(|entry| entry.annotations.contains_key(REF_NAME) || !lost.contains(&entry.digest));
+            self.write_index(index)?;
         }
         Ok(())
     }
