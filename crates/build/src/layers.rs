@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kuz_image::compress::{self, Compression};
+use kuz_image::index::Node;
 use kuz_image::{Descriptor, DiffId, Digest, LayerIndex, Stack, media_type};
 
 use crate::error::BuildError;
@@ -85,7 +86,24 @@ impl<'s> Layers<'s> {
 
     /// Whether a base layer's blob is in the store.
     pub(crate) fn is_fetched(&self, base: usize, position: usize) -> Result<bool, BuildError> {
-        self.source(base, position).map_or(Ok(false), |(_, blob)| self.session.has_blob(&blob.digest))
+        self.source(base, position).map_or(Ok(false), |(_, blob)| self.is_here(blob))
+    }
+
+    /// Whether a base layer's blob is in the store. A manifest that lies about it is refused also then.
+    fn is_here(&self, blob: &Descriptor) -> Result<bool, BuildError> {
+        // Nor may an image be built on a layer that nobody could read.
+        compression(blob)?;
+        if !self.session.has_blob(&blob.digest)? {
+            return Ok(false);
+        }
+        let size = self.session.store.blob_size(&blob.digest);
+        match size.map_err(|error| BuildError::store("read a layer", error))? {
+            Some(size) if size != blob.size => Err(BuildError::Refused {
+                action: format!("verify layer {} of the base image", blob.digest.short()),
+                source: format!("it has {size} bytes, the manifest says {}", blob.size).into(),
+            }),
+            size => Ok(size.is_some()),
+        }
     }
 
     /// The blob of a base layer is in the store afterwards, verified by its own digest.
@@ -96,7 +114,7 @@ impl<'s> Layers<'s> {
         let turn = self.turn(Work::Fetch, &blob.digest);
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.session.cancelled()?;
-        if !self.session.has_blob(&blob.digest)? {
+        if !self.is_here(blob)? {
             self.session.network()?.fetch_blob(self.session, &image.reference, blob)?;
         }
         Ok(blob.clone())
@@ -195,6 +213,18 @@ impl<'s> Layers<'s> {
             let below = Stack::new(below);
             let known = |path: Vec<u8>| below.get(&path).cloned().map(|entry| (path, entry));
             let directories: Vec<_> = applied.implied.into_iter().filter_map(known).collect();
+            // As a directory it would hide what the link below leads to, and be another place than other builders mean.
+            let other = directories.iter().find(|(_, entry)| !matches!(entry.node, Node::Dir { .. }));
+            if let Some((path, _)) = other {
+                return Err(BuildError::Refused {
+                    action: format!("unpack layer {}", diff_id.0.short()),
+                    source: format!(
+                        "it has files below `{}`, which is no directory in the layers below",
+                        path.escape_ascii()
+                    )
+                    .into(),
+                });
+            }
             worker.settle(tree.name().as_str(), &directories).map_err(unpack)?;
         }
         trees.publish(tree, diff_id, &record).map_err(failed)
