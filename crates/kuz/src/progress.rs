@@ -74,7 +74,7 @@ impl Progress {
         match event {
             Event::Resolved { image, digest, local } => {
                 let how = if *local { " (known here)" } else { "" };
-                state.say(&format!("base {image} is {}{how}", short(digest)));
+                state.say(&format!("base {} is {}{how}", render::clean_line(image), short(digest)));
             }
             Event::FetchStarted { digest, bytes } => state.fetch_started(digest, *bytes),
             Event::FetchProgress { digest, bytes } => {
@@ -86,8 +86,12 @@ impl Progress {
             Event::StepStarted(name) => self.step_started(&mut state, name),
             Event::StepOutput { name, bytes, .. } => self.step_output(&mut state, name, bytes),
             Event::StepEnded { name, end, took } => self.step_ended(&mut state, name, *end, *took),
-            Event::OutputDone { text, took } => state.say(&format!("{text} ({})", seconds(*took))),
-            Event::Note { text } | Event::Isolation { text } => state.say(&format!("note: {text}")),
+            Event::OutputDone { text, took } => {
+                state.say(&format!("{} ({})", render::clean_line(text), seconds(*took)));
+            }
+            Event::Note { text } | Event::Isolation { text } => {
+                state.say(&format!("note: {}", render::clean_line(text)));
+            }
             Event::Warnings(findings) => state.say(render::findings(findings, self.colour).trim_end()),
             Event::ResolveStarted { .. } | Event::Unpacking { .. } | Event::OutputStarted { .. } => {}
         }

@@ -108,6 +108,11 @@ pub(crate) fn clean(text: &str) -> String {
         .collect()
 }
 
+/// As [`clean`], and on one line: a name with a line end in it must not pass for a line of ours.
+pub(crate) fn clean_line(text: &str) -> String {
+    clean(text).replace('\n', "\\n")
+}
+
 #[cfg(test)]
 mod tests {
     use kuz_build::Span;
@@ -139,5 +144,6 @@ mod tests {
     #[test]
     fn terminal_escapes_are_shown() {
         assert_eq!(clean("a\u{1b}[31mb\r"), "a\\u{1b}[31mb\\r");
+        assert_eq!(clean_line("a\nnote: b\u{9b}"), "a\\nnote: b\\u{9b}");
     }
 }
