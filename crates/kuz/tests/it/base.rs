@@ -58,6 +58,41 @@ fn layer() -> Option<Vec<u8>> {
     tar.finish().ok()
 }
 
+/// One entry of a layer.
+pub(crate) fn entry(path: impl Into<Vec<u8>>, kind: Kind) -> Header {
+    let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
+    Header { path: path.into(), kind, mode, mtime: 1_700_000_000, ..Header::default() }
+}
+
+/// A file of a layer.
+pub(crate) fn file(path: impl Into<Vec<u8>>, content: &[u8]) -> (Header, Vec<u8>) {
+    (Header { size: content.len() as u64, ..entry(path, Kind::File) }, content.to_vec())
+}
+
+/// A directory of a layer.
+pub(crate) fn dir(path: impl Into<Vec<u8>>) -> (Header, Vec<u8>) {
+    (entry(path, Kind::Dir), Vec::new())
+}
+
+/// A symbolic link of a layer.
+pub(crate) fn symlink(path: impl Into<Vec<u8>>, target: impl Into<Vec<u8>>) -> (Header, Vec<u8>) {
+    (Header { link: target.into(), ..entry(path, Kind::Symlink) }, Vec::new())
+}
+
+/// A hard link of a layer.
+pub(crate) fn hardlink(path: impl Into<Vec<u8>>, target: impl Into<Vec<u8>>) -> (Header, Vec<u8>) {
+    (Header { link: target.into(), ..entry(path, Kind::Hardlink) }, Vec::new())
+}
+
+/// A layer's tar.
+pub(crate) fn tar(entries: &[(Header, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = TarWriter::new(Vec::new());
+    for (header, content) in entries {
+        tar.append(header, &mut content.as_slice()).unwrap();
+    }
+    tar.finish().unwrap()
+}
+
 /// Whether an ELF program (64 bits, little-endian) names an interpreter: one that does would miss its libraries.
 fn is_dynamic(program: &[u8]) -> Option<bool> {
     const INTERPRETER: u64 = 3;

@@ -84,7 +84,7 @@ fn other_arguments_and_targets_are_other_builds() {
     let id = place.build(&["-t", "app"]).id();
     let argument = place.build(&["-t", "app", "--build-arg", "V=2"]);
     assert_ne!(argument.id(), id);
-    assert_eq!(done(&argument.stderr), ["one 1/1", "two 1/1"]);
+    assert_eq!(done(&argument.stderr), ["one 2/2", "two 1/1"]);
     let target = place.build(&["-t", "app", "--target", "one"]);
     assert_ne!(target.id(), id);
     assert_eq!(place.inspect("app")["id"], target.id().as_str(), "the tag has moved");
@@ -125,6 +125,8 @@ fn a_damaged_blob_is_made_or_fetched_again() {
         std::fs::write(&blob, &bytes).unwrap();
         let ran = place.build(&["-t", "app"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
+        // An image that lost its name to a new one may have lost a layer that cannot be made again.
+        assert_eq!(place.kuz(&["store", "check", "--repair"]).code, 0);
         let check = place.kuz(&["store", "check"]);
         assert_eq!(check.code, 0, "{} {}", blob.display(), check.stdout);
         if ran.id() == id {

@@ -15,6 +15,7 @@ pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) registry: Option<TestRegistry>,
     env: BTreeMap<String, String>,
+    user: Option<(u32, u32)>,
 }
 
 /// What the program did.
@@ -62,7 +63,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("ctx")).unwrap();
-        let mut place = Self { dir, registry: None, env: BTreeMap::new() };
+        let mut place = Self { dir, registry: None, env: BTreeMap::new(), user: None };
         place.write("kuz.toml", "");
         place.set("KUZ_STORE", place.path("store"));
         place.set("KUZ_CONFIG", place.path("kuz.toml"));
@@ -94,6 +95,16 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// From now on the program is this user's: a copy of it in this directory, which becomes the user's with all that's in
+    /// it. Only root can do that.
+    pub(crate) fn give_to(&mut self, uid: u32, gid: u32) {
+        std::fs::copy(program(), self.path("kuz")).unwrap();
+        let chowned =
+            Command::new("chown").args(["-R", &format!("{uid}:{gid}")]).arg(self.dir.path()).status().unwrap();
+        assert!(chowned.success());
+        self.user = Some((uid, gid));
+    }
+
     /// Writes a file; `ctx/…` is the build context.
     pub(crate) fn write(&self, name: &str, content: &str) {
         let path = self.path(name);
@@ -106,7 +117,15 @@ impl Place {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match self.user {
+            None => Command::new(program()),
+            Some((uid, gid)) => {
+                let mut command = Command::new(self.path("kuz"));
+                std::os::unix::process::CommandExt::uid(&mut command, uid);
+                std::os::unix::process::CommandExt::gid(&mut command, gid);
+                command
+            }
+        };
         command.args(arguments).current_dir(self.dir.path()).env_clear().envs(&self.env).stdin(Stdio::null());
         command
     }

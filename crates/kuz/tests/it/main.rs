@@ -7,8 +7,15 @@
 
 mod base;
 mod cache;
+mod contexts;
 mod contract;
+mod faults;
+mod hostile;
 mod images;
+mod kill;
 mod kit;
+mod probes;
 mod steps;
+mod traces;
+mod users;
 mod wrong_inputs;

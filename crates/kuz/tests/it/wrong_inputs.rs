@@ -264,8 +264,12 @@ fn a_failing_step_shows_its_line_and_its_last_words() {
     place.dockerfile("FROM busybox AS forge\n\nRUN echo about to fail; echo why >&2; exit 7\n");
     let ran = place.build(&["-t", "app"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.message().starts_with("Dockerfile:3: ") && ran.message().ends_with("exit code 7"), "{}", ran.message());
-    for part in ["Dockerfile:3", "stage `forge`", "about to fail", "why", "exit code 7"] {
+    assert!(
+        ran.message().starts_with("Dockerfile:3: ") && ran.message().ends_with("exit status 7"),
+        "{}",
+        ran.message()
+    );
+    for part in ["Dockerfile:3", "stage `forge`", "about to fail", "why", "exit status 7"] {
         assert!(ran.stderr.contains(part), "`{part}` in\n{}", ran.stderr);
     }
 }
