@@ -58,6 +58,9 @@ fn layer() -> Option<Vec<u8>> {
     tar.finish().ok()
 }
 
+/// What [`tar`] takes: entries and their contents.
+pub(crate) type Entries = Vec<(Header, Vec<u8>)>;
+
 /// One entry of a layer.
 pub(crate) fn entry(path: impl Into<Vec<u8>>, kind: Kind) -> Header {
     let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };

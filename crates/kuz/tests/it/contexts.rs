@@ -100,7 +100,7 @@ fn what_the_ignore_file_excludes_may_be_unreadable() {
         place.give_to(54_321, 54_321);
     }
     for name in ["ctx/secret", "ctx/closed"] {
-        std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     let ran = place.build(&["-t", "app"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

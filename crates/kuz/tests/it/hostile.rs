@@ -9,7 +9,7 @@ use kuz_image::tar::{Header, Kind};
 use kuz_testkit::registry::{Action, Fault, TestImage};
 use serde_json::{Value, json};
 
-use crate::base::{self, dir, entry, file, hardlink, symlink};
+use crate::base::{self, Entries, dir, entry, file, hardlink, symlink};
 use crate::kit::{Place, Ran, can_run};
 use crate::traces::Canary;
 
@@ -30,11 +30,11 @@ const SHOW: &str = "mkdir -p /x && cd /x && for f in $(find . | sort); do \
 
 struct Case {
     name: &'static str,
-    layers: Vec<Vec<(Header, Vec<u8>)>>,
+    layers: Vec<Entries>,
     end: End,
 }
 
-fn case(name: &'static str, end: End, layer: Vec<(Header, Vec<u8>)>) -> Case {
+fn case(name: &'static str, end: End, layer: Entries) -> Case {
     Case { name, layers: vec![layer], end }
 }
 
@@ -156,7 +156,7 @@ fn oddities() -> Vec<Case> {
 }
 
 /// Puts the place of the canary into links.
-fn aimed(layer: &[(Header, Vec<u8>)], canary: &str) -> Vec<(Header, Vec<u8>)> {
+fn aimed(layer: &[(Header, Vec<u8>)], canary: &str) -> Entries {
     let aim = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => text.replace("{canary}", canary).into_bytes(),
         Err(_) => bytes.to_vec(),
@@ -260,16 +260,16 @@ fn documents_that_lie_are_refused() {
     assert_eq!(zeros.len(), 64);
     let edits: [(&str, &str, Edit); 14] = [
         ("diff-id", "diff id", &|_, config| {
-            config["rootfs"]["diff_ids"][1] = json!(format!("sha256:{}", "0".repeat(64)))
+            config["rootfs"]["diff_ids"][1] = json!(format!("sha256:{}", "0".repeat(64)));
         }),
         ("diff-ids-swapped", "diff id", &|_, config| config["rootfs"]["diff_ids"].as_array_mut().unwrap().reverse()),
         ("diff-id-missing", "layer", &|_, config| drop(config["rootfs"]["diff_ids"].as_array_mut().unwrap().pop())),
         ("diff-id-path", "", &|_, config| config["rootfs"]["diff_ids"][1] = json!("sha256:../../../canary")),
         ("size-less", "", &|manifest, _| {
-            manifest["layers"][1]["size"] = json!(manifest["layers"][1]["size"].as_u64().unwrap() - 1)
+            manifest["layers"][1]["size"] = json!(manifest["layers"][1]["size"].as_u64().unwrap() - 1);
         }),
         ("size-more", "", &|manifest, _| {
-            manifest["layers"][1]["size"] = json!(manifest["layers"][1]["size"].as_u64().unwrap() + 1)
+            manifest["layers"][1]["size"] = json!(manifest["layers"][1]["size"].as_u64().unwrap() + 1);
         }),
         ("size-negative", "", &|manifest, _| manifest["layers"][1]["size"] = json!(-1)),
         ("size-huge", "", &|manifest, _| manifest["layers"][1]["size"] = json!(u64::MAX)),
@@ -279,7 +279,7 @@ fn documents_that_lie_are_refused() {
         ("both-kinds", "", &|manifest, _| manifest["manifests"] = json!([])),
         ("layer-type", "", &|manifest, _| manifest["layers"][1]["mediaType"] = json!("application/x-nonsense")),
         ("zstd-lie", "", &|manifest, _| {
-            manifest["layers"][1]["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+zstd")
+            manifest["layers"][1]["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+zstd");
         }),
     ];
     let place = Place::with_registry();

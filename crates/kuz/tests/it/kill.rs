@@ -25,7 +25,7 @@ const HANGS: Duration = Duration::from_mins(1);
 /// In the environment of every RUN.
 const MARK: &str = "kuz-kill-mark";
 
-const DOCKERFILE: &str = r#"FROM big AS made
+const DOCKERFILE: &str = r"FROM big AS made
 ENV MARK=kuz-kill-mark
 RUN i=0; while [ $i -lt 60 ]; do mkdir -p /d/$i && echo $i > /d/$i/f && echo made $i; i=$((i+1)); done
 RUN (setsid sleep 1000 &); for i in 1 2 3 4 5 6 7 8; do rm -r /d/$i; echo removed $i; done
@@ -35,9 +35,9 @@ WORKDIR /w
 COPY . /context/
 COPY --from=made /d /d
 RUN cp -r /context /copied && echo copied
-"#;
+";
 
-/// A generator of numbers that a seed fixes (SplitMix64).
+/// A generator of numbers that a seed fixes (`SplitMix64`).
 struct Numbers(u64);
 
 impl Numbers {
@@ -191,13 +191,13 @@ impl Bench {
         if !alone {
             // Without its worker the program must notice and end by itself.
             let end = Instant::now() + HANGS;
-            loop {
+            let ended = loop {
                 match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                     Ok(line) => seen.push(line),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => panic!("the program hangs without its worker: {seen:#?}"),
+                    Err(error) => break error == RecvTimeoutError::Disconnected,
                 }
-            }
+            };
+            assert!(ended, "the program hangs without its worker: {seen:#?}");
         }
         child.wait().unwrap();
         seen
@@ -305,9 +305,9 @@ fn a_killed_build_loses_nothing_and_leaves_nothing() {
         };
         let victim = [Victim::Program, Victim::All, Victim::Worker][usize::try_from(numbers.next(3)).unwrap()];
         bench.prepare(task, round);
-        let seen = bench.kill(task, moment, victim);
-        let what = format!("seed {seed}, kill {round}: {task:?} {moment:?} {victim:?} in {}", phase(&seen));
-        *phases.entry(format!("{}: {}", Bench::name(task), phase(&seen))).or_default() += 1;
+        let told = bench.kill(task, moment, victim);
+        let what = format!("seed {seed}, kill {round}: {task:?} {moment:?} {victim:?} in {}", phase(&told));
+        *phases.entry(format!("{}: {}", Bench::name(task), phase(&told))).or_default() += 1;
         bench.assert_clean(&what);
         if round % REBUILD_EVERY == 0 || round == kills {
             assert_eq!(bench.id(), golden, "{what}");

@@ -5,9 +5,9 @@
 
 use std::os::unix::fs::FileTypeExt as _;
 
-use kuz_image::tar::{Header, Kind};
+use kuz_image::tar::Kind;
 
-use crate::base::{self, dir, entry, file, symlink};
+use crate::base::{self, Entries, dir, entry, file, symlink};
 use crate::kit::{Place, Ran, can_run};
 use crate::traces::{self, Canary};
 
@@ -203,7 +203,7 @@ fn leftovers_of_a_step_are_dead_before_its_layer_is_taken() {
 }
 
 /// Base images with something else where we mount. `{canary}` is a directory of this machine.
-fn furnished() -> Vec<(&'static str, Vec<(Header, Vec<u8>)>)> {
+fn furnished() -> Vec<(&'static str, Entries)> {
     let fifo = |path: &str| (entry(path, Kind::Fifo), Vec::new());
     vec![
         ("dev is a link outside", vec![symlink("dev", "{canary}")]),

@@ -121,7 +121,10 @@ pub(crate) fn layer_entries(place: &Place, image: &str, number: usize) -> Vec<ku
 
 /// Everything about the files of a directory that somebody else could change.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Canary(BTreeMap<PathBuf, (u64, u32, u32, u32, i64, Vec<u8>)>);
+pub(crate) struct Canary(BTreeMap<PathBuf, Seen>);
+
+/// Inode, mode, owner, group, time and content.
+type Seen = (u64, u32, u32, u32, i64, Vec<u8>);
 
 impl Canary {
     /// Makes one: a directory with files and links.
