@@ -39,7 +39,7 @@ const TRIES: usize = 3;
 const SNIFF_BYTES: u64 = 1 << 16;
 
 /// What is copied.
-enum Sources {
+pub(crate) enum Sources {
     Context(Context, Vec<Source>),
     Layers(Vec<Layer>, Vec<Selected>),
 }
@@ -129,7 +129,12 @@ impl Execution<'_> {
     }
 
     /// The digest of what is copied, and the sources unless the digest was remembered.
-    fn select(&self, step: &Step, copy: &Copy, done: &[StageDone]) -> Result<(Digest, Option<Sources>), BuildError> {
+    pub(crate) fn select(
+        &self,
+        step: &Step,
+        copy: &Copy,
+        done: &[StageDone],
+    ) -> Result<(Digest, Option<Sources>), BuildError> {
         if copy.from == From::Context {
             return self.select_context(step, copy);
         }
@@ -414,7 +419,7 @@ impl Execution<'_> {
         kuz_dockerfile::line_of(&self.inputs.dockerfile.source, span.start)
     }
 
-    fn finding(&self, rule: &'static str, span: Span, message: String, hint: Option<String>) -> BuildError {
+    pub(crate) fn finding(&self, rule: &'static str, span: Span, message: String, hint: Option<String>) -> BuildError {
         let mut diagnostic = Diagnostic::error(rule, span, message);
         diagnostic.hint = hint;
         BuildError::Findings(Box::new(Findings {

@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::event::{Event, StepEnd, StepName};
 use crate::inputs::Inputs;
 use crate::layers::{BaseImage, Layer, Layers};
+use crate::mounts::At;
 use crate::request::BuildRequest;
 use crate::session::Session;
 
@@ -66,6 +67,13 @@ pub(crate) struct Outcome {
     pub(crate) cached: bool,
     /// The step's key: what stands for all content up to here.
     pub(crate) key: Digest,
+}
+
+impl<'a> Stand<'a> {
+    /// On nothing.
+    pub(crate) fn bare(stage: &'a Stage) -> Self {
+        Self { stage, layers: Vec::new(), chain: Digest::of(b"scratch"), history: Vec::new(), last: None }
+    }
 }
 
 impl<'a> Execution<'a> {
@@ -172,7 +180,7 @@ impl<'a> Execution<'a> {
         let outcome = match &step.op {
             Op::Nothing => return self.no_layer(stand, step),
             Op::MakeDir(directory) if directory.path == "/" => return self.no_layer(stand, step),
-            Op::Run(run) => self.run_step(stand, step, run, name),
+            Op::Run(run) => self.run_step(At { stand, step, name, done }, run),
             Op::Copy(copy) | Op::Add(copy) => self.copy_step(stand, step, copy, name, done),
             Op::MakeDir(directory) => self.make_dir_step(stand, step, directory, name),
         };

@@ -118,7 +118,7 @@ fn read_ignore(dockerfile: &Path, context: &Path) -> Result<(Ignore, Option<Stri
 }
 
 /// A whole regular file, at most `limit` bytes; a fifo, device or socket is an error at once.
-fn read_regular(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_regular(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let file: File = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default())

@@ -7,6 +7,7 @@
 //! reads no environment, home directory or clock: they come in as [`request::Machine`].
 
 mod assemble;
+mod caches;
 mod compressed;
 pub mod contract;
 mod copy_step;
@@ -17,8 +18,10 @@ pub mod images;
 mod inputs;
 mod layers;
 pub mod load;
+mod mounts;
 mod network;
 mod output;
+mod redact;
 pub mod remote;
 pub mod request;
 mod resolve;
@@ -39,7 +42,7 @@ pub use kuz_image::reference::Reference;
 pub use kuz_plan::plan::Network;
 pub use kuz_registry::config::{ProxySettings, RegistryConfig};
 pub use kuz_registry::credentials::CredentialPaths;
-pub use kuz_sandbox::{Cancel, main_if_reexec as sandbox_entry};
+pub use kuz_sandbox::{Cancel, Hidden, Ulimit, main_if_reexec as sandbox_entry};
 pub use kuz_store::FaultPlan;
 pub use session::{Events, Session};
 

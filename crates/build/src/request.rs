@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use kuz_image::Platform;
 use kuz_plan::plan::Network;
+use kuz_sandbox::{Hidden, Ulimit};
 
 use crate::contract::InputData;
 
@@ -37,10 +38,25 @@ pub struct BuildRequest {
     pub hosts: Vec<(String, String)>,
     /// `--shm-size`, bytes.
     pub shm_size: Option<u64>,
+    /// `--ulimit`
+    pub ulimits: Vec<Ulimit>,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: agents' sockets by id.
+    pub ssh: BTreeMap<String, PathBuf>,
     /// What is made of the image besides its place in the store.
     pub outputs: Vec<OutputSpec>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
+}
+
+/// Where a secret's value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, read when a step needs it.
+    File(PathBuf),
+    /// Here.
+    Value(Hidden),
 }
 
 /// `-o`, `--push`, `--load`

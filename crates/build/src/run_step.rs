@@ -5,13 +5,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kuz_image::Digest;
-use kuz_plan::plan::{Inline, Network, Run, Step};
+use kuz_plan::plan::{Inline, Network, Run};
 use kuz_sandbox::{Exit, RunStep, SandboxError, Stdio};
 
 use crate::error::{BuildError, StepFailure};
-use crate::event::{Event, StepName, Stream};
-use crate::execute::{Execution, Outcome, Stand};
+use crate::event::{Event, Stream};
+use crate::execute::{Execution, Outcome};
 use crate::layers::Layer;
+use crate::mounts::{At, Prepared};
+use crate::redact::Redactor;
 use kuz_store::StepRecord;
 
 /// Lines of a failed step that its message shows.
@@ -20,36 +22,37 @@ const TAIL_LINES: usize = 20;
 const TAIL_LINE_BYTES: usize = 1000;
 
 impl Execution<'_> {
-    pub(crate) fn run_step(
-        &self,
-        stand: &Stand<'_>,
-        step: &Step,
-        run: &Run,
-        name: &StepName,
-    ) -> Result<Outcome, BuildError> {
-        let key = self.key(stand, step, &[]);
+    pub(crate) fn run_step(&self, at: At<'_>, run: &Run) -> Result<Outcome, BuildError> {
+        let At { stand, step, name, .. } = at;
+        let key = self.key(stand, step, &self.mount_inputs(at, run)?);
         if let Some(known) = self.recall(stand, &key)? {
             return Ok(known);
         }
         (self.session.events)(Event::StepStarted(name.clone()));
+        let mounts = self.prepare_mounts(at, run)?;
+        let mut redactors = [Redactor::new(&mounts.secrets), Redactor::new(&mounts.secrets)];
         let worker = self.session.worker()?;
         let lowers = self.layers.all_trees(&stand.layers)?;
         let trees = self.session.trees()?;
         let upper = trees.begin().map_err(|error| BuildError::store("make room for what a step changes", error))?;
-        let sandboxed = self.sandbox_step(run, lowers, upper.name().to_string());
+        let sandboxed = self.sandbox_step(run, lowers, upper.name().to_string(), mounts);
         let mut tail = Tail::default();
-        let exit = worker.run(
-            &sandboxed,
-            &mut |stream, bytes| {
-                tail.take(bytes);
-                let stream = match stream {
-                    kuz_sandbox::Stream::Stdout => Stream::Out,
-                    kuz_sandbox::Stream::Stderr => Stream::Err,
-                };
-                (self.session.events)(Event::StepOutput { name: name.clone(), stream, bytes: bytes.to_vec() });
-            },
-            self.session.cancel,
-        );
+        let mut show = |stream, bytes: Vec<u8>| {
+            if !bytes.is_empty() {
+                tail.take(&bytes);
+                (self.session.events)(Event::StepOutput { name: name.clone(), stream, bytes });
+            }
+        };
+        let [out, err] = &mut redactors;
+        let mut take = |stream, bytes: &[u8]| match stream {
+            kuz_sandbox::Stream::Stdout => show(Stream::Out, out.take(bytes)),
+            kuz_sandbox::Stream::Stderr => show(Stream::Err, err.take(bytes)),
+        };
+        let exit = worker.run(&sandboxed, &mut take, self.session.cancel);
+        // Locks of caches go with the step, and secrets from memory.
+        drop(sandboxed);
+        show(Stream::Out, out.finish());
+        show(Stream::Err, err.finish());
         let ended = match exit {
             Ok(Exit::Code(0)) => None,
             Ok(exit) => Some(exit.to_string()),
@@ -87,8 +90,9 @@ impl Execution<'_> {
         Ok(Outcome { layer: Layer::Tree { name: upper, key: key.clone() }, created, cached: false, key })
     }
 
-    fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String) -> RunStep {
+    fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String, mounts: Prepared) -> RunStep {
         let mut env = run.env.clone();
+        env.extend(mounts.env);
         env.extend(run.proxies.iter().cloned());
         for (name, value) in &self.session.machine.proxies {
             if !env.iter().any(|(known, _)| known == name) {
@@ -109,6 +113,10 @@ impl Execution<'_> {
             hosts: self.request.hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect(),
             scripts: run.scripts.iter().map(script).collect(),
             shm_size: self.request.shm_size.unwrap_or(kuz_sandbox::SHM_BYTES),
+            mounts: mounts.mounts,
+            secret_env: mounts.secret_env,
+            held: mounts.held,
+            ulimits: self.request.ulimits.clone(),
             stdio: Stdio::Captured,
             ..RunStep::default()
         }

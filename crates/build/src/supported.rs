@@ -15,11 +15,8 @@ pub(crate) fn check(plan: &Plan, inputs: &Inputs) -> Result<(), BuildError> {
         let mut not_yet = |what: &str| diagnostics.push(unsupported(step.span, what));
         match &step.op {
             Op::Run(run) => {
-                if !run.mounts.is_empty() {
-                    not_yet("`RUN --mount`");
-                }
                 if run.insecure {
-                    not_yet("`RUN --security=insecure`");
+                    diagnostics.push(insecure(step.span));
                 }
             }
             Op::Copy(copy) | Op::Add(copy) => copy_parts(copy, matches!(step.op, Op::Add(_)), &mut not_yet),
@@ -51,6 +48,12 @@ fn copy_parts(copy: &Copy, add: bool, not_yet: &mut dyn FnMut(&str)) {
 /// Whether ADD would fetch this over the network.
 fn is_remote(source: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|scheme| source.starts_with(scheme))
+}
+
+/// Real root is what a user namespace is there to withhold.
+fn insecure(span: Span) -> Diagnostic {
+    let message = "`RUN --security=insecure` needs the machine's real root, which steps in a user namespace never have";
+    Diagnostic::error("InsecureRun", span, message).hint("leave the flag out; most steps do not need it")
 }
 
 fn unsupported(span: Span, what: &str) -> Diagnostic {

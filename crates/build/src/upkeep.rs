@@ -42,16 +42,38 @@ pub fn check(session: &Session<'_>, repair: bool) -> Result<Checked, BuildError>
 
 /// What takes how much space.
 pub fn usage(session: &Session<'_>) -> Result<Vec<Kind>, BuildError> {
+    measure_caches(session);
     let usage = session.store.usage().map_err(|error| BuildError::store("measure the store", error))?;
     let kind = |kind, tally: kuz_store::Tally| Kind { kind, count: tally.count, bytes: tally.bytes };
     Ok(vec![
         Kind { kind: "images", count: usage.images, bytes: 0 },
         kind("blobs", usage.blobs),
         kind("trees", usage.trees),
+        kind("cache mounts", usage.caches),
         kind("records", usage.records),
         kind("quarantine", usage.quarantine),
         Kind { kind: "waste", count: usage.waste, bytes: 0 },
     ])
+}
+
+/// Caches grow with each step that uses them, and only the worker can look inside. Where it cannot be started, what was
+/// measured last has to do.
+fn measure_caches(session: &Session<'_>) {
+    let Ok(trees) = session.trees() else { return };
+    let names = trees.cache_trees().unwrap_or_default();
+    if names.is_empty() {
+        return;
+    }
+    let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let Ok(sizes) = session.worker().and_then(|worker| {
+        worker.measure(&texts).map_err(|error| BuildError::store("measure the cache mounts", error))
+    }) else {
+        return;
+    };
+    for (name, (files, bytes)) in names.iter().zip(sizes) {
+        // It counts as before if this fails.
+        let _ = trees.note_size(name, files, bytes);
+    }
 }
 
 /// What a prune removed.
@@ -65,6 +87,9 @@ pub struct Freed {
 
 /// Removes what no tagged image needs, or only as much of the cache as is over `keep`.
 pub fn prune(session: &Session<'_>, all: bool, keep: Option<u64>) -> Result<Freed, BuildError> {
+    if keep.is_some() {
+        measure_caches(session);
+    }
     session.release();
     let policy = Policy { all, keep_bytes: keep, older_than: None };
     let pruned = session.store.prune(&policy).map_err(|error| BuildError::store("prune the store", error))?;

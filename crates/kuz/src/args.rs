@@ -111,6 +111,18 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm for RUN, such as 64m
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,
+    /// Limit of a resource for RUN; may be repeated
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimits: Vec<String>,
+    /// Pass a secret to RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]; may be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub(crate) secrets: Vec<String>,
+    /// Pass an ssh agent to RUN --mount=type=ssh [default socket: $SSH_AUTH_SOCK]; may be repeated
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// Grant a step more than usual: network.host (always granted here)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
     /// Write nothing but the result
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -9,6 +9,7 @@ use kuz_build::contract::{InputData, OutputResult};
 use kuz_build::request::{BuildRequest, Dest, OutputSpec};
 use kuz_build::{Built, Network, Platform, Reference};
 
+use super::passed;
 use crate::args::{BuildArgs, NetworkArg};
 use crate::progress::Progress;
 use crate::{exit_code, machine, render, result, signals, sizes};
@@ -123,6 +124,7 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
     if let Some(epoch) = epoch {
         all_args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
     }
+    passed::check_grants(&arguments.allow)?;
     let outputs = outputs(arguments)?;
     if outputs.contains(&OutputSpec::Push) && arguments.tags.is_empty() {
         return Err("`--push` needs a name to push to: add -t REGISTRY/NAME:TAG".into());
@@ -145,6 +147,9 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         labels: arguments.labels.iter().map(|label| pair("--label", label)).collect::<Result<_, _>>()?,
         hosts: arguments.hosts.iter().map(|host| host_line(host)).collect::<Result<_, _>>()?,
         shm_size: arguments.shm_size.as_deref().map(sizes::parse).transpose()?,
+        ulimits: arguments.ulimits.iter().map(|text| passed::ulimit(text)).collect::<Result<_, _>>()?,
+        secrets: passed::secrets(&arguments.secrets, &|name| std::env::var_os(name))?,
+        ssh: passed::agents(&arguments.ssh, &|name| std::env::var_os(name))?,
         outputs,
         epoch,
     })

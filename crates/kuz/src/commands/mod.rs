@@ -4,6 +4,7 @@
 
 pub(crate) mod build;
 pub(crate) mod images;
+mod passed;
 pub(crate) mod remote;
 pub(crate) mod run;
 pub(crate) mod store;

@@ -14,6 +14,7 @@ mod hostile;
 mod images;
 mod kill;
 mod kit;
+mod mounts;
 mod probes;
 mod steps;
 mod traces;
