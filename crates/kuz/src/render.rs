@@ -58,14 +58,20 @@ pub(crate) fn error(failure: &BuildError, colour: Colour) -> String {
     match failure {
         BuildError::Findings(found) => findings(found, colour),
         BuildError::Step(step) => step_failure(step),
+        // The line that asked for the image, then why it cannot be had.
+        BuildError::Remote { place: Some(place), source, .. } => findings(place, colour) + &causes(Some(source)),
         other => chain(other),
     }
 }
 
 /// `error: …` and one `caused by` line for each cause.
 pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
-    let mut text = format!("error: {}\n", clean(&failure.to_string()));
-    let mut cause = failure.source();
+    format!("error: {}\n", clean(&failure.to_string())) + &causes(failure.source())
+}
+
+fn causes(first: Option<&dyn std::error::Error>) -> String {
+    let mut text = String::new();
+    let mut cause = first;
     while let Some(error) = cause {
         for (number, line) in clean(&error.to_string()).lines().enumerate() {
             text.push_str(if number == 0 { "  caused by: " } else { "    " });
