@@ -6,6 +6,7 @@
 
 mod bases;
 mod check;
+mod conformance;
 mod count;
 mod demo;
 mod http;
@@ -27,6 +28,8 @@ cargo xtask TASK
   test [--no-check]                 check, then every test; closes with `N passed, N failed, N skipped`
   check                             fmt, clippy, tidy, and cargo deny (bans, licences, sources)
   tidy                              the project's own rules alone
+  release                           build the static program and say where it is
+  conformance [DIR] [--only=TEXT]   cases of other builders and our own; DIR, else $KUZ_CONFORMANCE, else conformance/
   bases [--serve] [--force]         make the stand-in base images; with --serve, serve them until interrupted
 
 exit codes: 0 done, 1 failed, 2 wrong arguments, 77 something needed is missing on this machine";
@@ -44,6 +47,13 @@ fn main() -> ExitCode {
         ["test", "--no-check"] => test::run(false),
         ["check"] => check::run(),
         ["tidy"] => check::tidy(),
+        ["release"] => program::Workspace::find()
+            .and_then(|workspace| bases::build_static(&workspace))
+            .map(|path| println!("{}", path.display())),
+        ["conformance", options @ ..] => match conformance::Options::parse(options) {
+            Ok(options) => conformance::run(&options),
+            Err(option) => return usage(&option),
+        },
         ["bases", options @ ..] => match bases::Options::parse(options) {
             Ok(options) => bases::run(options),
             Err(option) => return usage(&option),

@@ -31,12 +31,15 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Manifests and index files over this are not served: something else lies there.
 const DOCUMENT_BYTES: u64 = 4 << 20;
 
+/// Serves a layout under every tag.
+pub const ANY_TAG: &str = "*";
+
 /// A layout and the name it is served under.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The repository, as in `library/python`.
     pub repository: String,
-    /// The tag.
+    /// The tag, or [`ANY_TAG`].
     pub tag: String,
     /// The layout directory; its first manifest, or the one whose `ref.name` is or ends in the tag, is served.
     pub layout: PathBuf,
@@ -157,7 +160,7 @@ fn manifest(served: &[Served], repository: &str, reference: &str) -> io::Result<
         let Some(path) = find_blob(served, repository, &digest) else { return Ok(None) };
         (read_document(&path)?, digest)
     } else {
-        let Some(one) = of_repository.find(|one| one.tag == reference) else { return Ok(None) };
+        let Some(one) = of_repository.find(|one| one.tag == reference || one.tag == ANY_TAG) else { return Ok(None) };
         let digest = find_tag(one)?;
         (read_document(&blob_path(&one.layout, &digest))?, digest)
     };
