@@ -1,10 +1,12 @@
 //! The parser: syntax trees, directives, heredocs, words.
 
+use std::path::PathBuf;
+
 use kuz_dockerfile::statement::{self, Args, Statement};
 use kuz_dockerfile::{Severity, directive, heredoc, parse};
 use serde_json::Value;
 
-use super::corpus::{folder, judge, same, text, texts, wants_error};
+use super::corpus::{Verdicts, folder, judge, same, text, texts, wants_error};
 use super::dump;
 
 fn statements(source: &str) -> Vec<Statement> {
@@ -12,33 +14,36 @@ fn statements(source: &str) -> Vec<Statement> {
     statement::read(source, statement::directives_end(source), escape, &mut Vec::new())
 }
 
+/// The folders of a folder of the corpus, with their names.
+fn folders(name: &str) -> Vec<(String, PathBuf)> {
+    let Some(folder) = folder().map(|folder| folder.join(name)).filter(|folder| folder.is_dir()) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
+}
+
 #[test]
 fn trees() {
-    let Some(folder) = folder() else { return };
-    let mut failures = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder.join("parser/testfiles")).unwrap() {
-        let dir = entry.unwrap().path();
+    let mut verdicts = Verdicts::new("parser/testfiles");
+    for (name, dir) in folders("parser/testfiles") {
         let source = std::fs::read_to_string(dir.join("Dockerfile")).unwrap();
         let expected = std::fs::read_to_string(dir.join("result")).unwrap();
         let found = dump::all(&statements(&source));
-        count += 1;
-        if found.trim() != expected.replace('\r', "").trim() {
-            failures.push(format!("{}:\n{found}\n--- expected\n{expected}", dir.display()));
-        }
+        let right = found.trim() == expected.replace('\r', "").trim();
+        verdicts.add(&name, "tree", if right { Ok(()) } else { Err(format!("{found}\n--- expected\n{expected}")) });
     }
-    assert!(count > 0);
-    assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
+    verdicts.close();
 }
 
 #[test]
 fn broken_files() {
-    let Some(folder) = folder() else { return };
-    for entry in std::fs::read_dir(folder.join("parser/testfiles-negative")).unwrap() {
-        let path = entry.unwrap().path().join("Dockerfile");
-        let source = std::fs::read(&path).unwrap_or_default();
-        assert!(parse(&source).has_errors(), "{}", path.display());
+    let mut verdicts = Verdicts::new("parser/testfiles-negative");
+    for (name, dir) in folders("parser/testfiles-negative") {
+        let source = std::fs::read(dir.join("Dockerfile")).unwrap_or_default();
+        verdicts.add(&name, "error", same("fails", parse(&source).has_errors(), true));
     }
+    verdicts.close();
 }
 
 #[test]
