@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("calls") => calls(),
         Some("run") => return run(),
+        Some("ask") => return ask().map_or(ExitCode::from(9), |()| ExitCode::SUCCESS),
         Some("preflight") => {
             let found = preflight(&Asker::default(), None, &Options::default());
             println!("{:?}\n{}\n{}", found.isolation, found.notes.join(" "), found.mend.unwrap_or_default());
@@ -24,6 +25,20 @@ fn main() -> ExitCode {
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// Sends bytes (numbers, after the path) to a socket and prints what comes back, as numbers.
+fn ask() -> std::io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let mut args = std::env::args().skip(2);
+    let mut stream = std::os::unix::net::UnixStream::connect(args.next().unwrap_or_default())?;
+    let question: Vec<u8> = args.filter_map(|number| number.parse().ok()).collect();
+    stream.write_all(&question)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    println!("{}", answer.iter().map(u8::to_string).collect::<Vec<_>>().join(" "));
+    Ok(())
 }
 
 /// Runs `sh -c SCRIPT` on the tree `base`: arguments are the trees directory, the name of the new tree, how streams are

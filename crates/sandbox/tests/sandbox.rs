@@ -422,6 +422,35 @@ fn secrets_are_in_memory_and_belong_to_whom_they_should() {
 }
 
 #[test]
+fn an_agent_answers_the_step_that_it_is_passed_to() {
+    everybody("an_agent_answers_the_step_that_it_is_passed_to", |place| {
+        use std::io::{Read as _, Write as _};
+        let socket = std::path::Path::new(place.path()).join("agent");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let agent = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut questions = Vec::new();
+            let mut question = [0; 5];
+            while stream.read_exact(&mut question).is_ok() {
+                questions.push(question);
+                stream.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 0]).unwrap();
+            }
+            questions
+        });
+        let access = Access { mode: 0o600, uid: 0, gid: 0 };
+        let mounts = vec![Mount { target: "/run/agent.0".into(), what: Mounted::Agent { socket, access } }];
+        // Remove all keys, list the keys, list them again.
+        let script = "stat -c '%F %a' /run/agent.0; /probe ask /run/agent.0 0 0 0 1 19 0 0 0 1 11 0 0 0 1 11";
+        let step = RunStep { mounts, network: Network::None, ..sh(script) };
+        let (exit, out, err) = place.run(step);
+        assert_eq!(exit, Exit::Code(0), "{err}");
+        let answer = "0 0 0 5 12 0 0 0 0";
+        assert_eq!(out, format!("socket 600\n0 0 0 1 5 {answer} {answer}\n"));
+        assert_eq!(agent.join().unwrap(), [[0, 0, 0, 1, 11]; 2], "the wish to remove all keys does not arrive");
+    });
+}
+
+#[test]
 fn a_terminal_is_a_terminal() {
     everybody("a_terminal_is_a_terminal", |place| {
         let script = "test -t 0 && test -t 1 && test -t 2 && tty && ls /dev/console && echo x > /dev/tty";
@@ -440,6 +469,18 @@ fn many_layers_and_many_commands_at_once() {
         let lowers: Vec<&str> = ["base"].into_iter().chain(names.iter().map(String::as_str)).collect();
         let upper = place.run_keeping(&lowers, sh("ls /l | wc -l > /count"));
         assert_eq!(place.read(&upper, "count"), b"128\n");
+        // The lower occurrence of a layer that is there twice changes nothing.
+        place.make_layer("first", &[("l/x", place::Make::File(b"first")), ("l/.wh.y", place::Make::File(b""))]);
+        place.make_layer("second", &[("l/.wh.x", place::Make::File(b"")), ("l/y", place::Make::File(b"second"))]);
+        let mounts = |lowers: [&str; 3]| {
+            let lowers = lowers.map(str::to_owned).to_vec();
+            vec![Mount { target: "/in".into(), what: Mounted::Trees { lowers, path: "/l".into(), writable: false } }]
+        };
+        for (stack, want) in [(["first", "second", "first"], "x\n"), (["second", "first", "second"], "y\n")] {
+            let lowers = ["base"].into_iter().chain(stack).map(str::to_owned).collect();
+            let (_, out, err) = place.run(RunStep { lowers, mounts: mounts(stack), ..sh("ls /l; ls /in") });
+            assert_eq!(out, format!("{want}{want}"), "{err}");
+        }
         std::thread::scope(|scope| {
             for n in 0..8 {
                 let place = &place;

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
@@ -24,6 +24,10 @@ const FILE_OVERHEAD: usize = 16 << 10;
 pub(super) fn mount(guest: &mut Guest, order: &InitOrder) -> Result<Vec<OwnedFd>> {
     let mounts = &order.guest.mounts;
     let memory = memory(order)?;
+    let in_memory = || {
+        let missing = || StartError::Malformed { what: "there is no file system for secrets".to_owned() };
+        memory.as_ref().map(AsFd::as_fd).ok_or_else(missing)
+    };
     let mut listeners: Vec<(usize, OwnedFd)> = Vec::new();
     let mut places: Vec<usize> = (0..mounts.len()).collect();
     places.sort_by_key(|&at| mounts.get(at).map(|mount| mount.target.as_str()));
@@ -37,14 +41,14 @@ pub(super) fn mount(guest: &mut Guest, order: &InitOrder) -> Result<Vec<OwnedFd>
             }
             Source::Tree { tree, path, readonly } => show(guest, target, &open_dir(tree)?, path, *readonly)?,
             Source::File { content, access } => {
-                let memory = memory.as_ref().map(AsFd::as_fd).unwrap_or(CWD);
+                let memory = in_memory()?;
                 let name = format!("f{at}");
                 write(memory, &name, &content.0)?;
                 give(memory, &name, *access, target, order.ids)?;
                 show_private(guest, memory, &name, target)?;
             }
             Source::Agent { access } => {
-                let memory = memory.as_ref().map(AsFd::as_fd).unwrap_or(CWD);
+                let memory = in_memory()?;
                 let name = format!("a{at}");
                 let path = format!("{}/{MEMORY}/{name}", order.work);
                 listeners.push((at, kernel("make a socket", UnixListener::bind(path))?.into()));

@@ -7,7 +7,7 @@ use kuz_rootfs::Root;
 use kuz_rootfs::flatten::flatten;
 use rustix::fs::{Gid, Mode, Uid};
 
-use super::launch::like;
+use super::launch::{each_once, like};
 use super::server::{EMPTY, Shared, checked, failed, tree};
 use crate::init::TREES_AT;
 use crate::order::Failure;
@@ -43,7 +43,7 @@ pub(super) fn prepare(shared: &Shared, mounts: &mut [GuestMount], root: &Root, w
                     }
                 }
                 // An overlay needs two; the empty one is in both cases the bottom.
-                lowers.insert(0, format!("{}/{EMPTY}", shared.own));
+                *lowers = std::iter::once(format!("{}/{EMPTY}", shared.own)).chain(each_once(lowers)).collect();
             }
             Source::Tmpfs { .. } | Source::File { .. } | Source::Agent { .. } => {}
         }

@@ -122,7 +122,14 @@ fn run_in(
 
 /// The lower layers from the bottom up, on top of the mount points.
 fn layers(shared: &Shared, lowers: &[String]) -> Vec<String> {
-    std::iter::once(format!("{}/{STUB_LAYER}", shared.own)).chain(lowers.iter().cloned()).collect()
+    std::iter::once(format!("{}/{STUB_LAYER}", shared.own)).chain(each_once(lowers)).collect()
+}
+
+/// Images may have a layer twice (an empty one, often), and overlayfs takes a directory once only. What a layer shows and
+/// hides, its highest occurrence shows and hides by itself.
+pub(super) fn each_once(lowers: &[String]) -> impl Iterator<Item = String> {
+    let last = |at: usize, name: &String| lowers.get(at + 1..).is_none_or(|above| !above.contains(name));
+    lowers.iter().enumerate().filter(move |(at, name)| last(*at, name)).map(|(_, name)| name.clone())
 }
 
 /// The tree of the changes, and the work directory with its parts; the latter is returned.
