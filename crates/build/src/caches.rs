@@ -30,18 +30,15 @@ impl Execution<'_> {
         wanted: &CacheUse<'_>,
     ) -> Result<(String, OwnedFd), BuildError> {
         let (slot, lock) = self.slot(id, wanted)?;
-        let trees = self.session.trees()?;
-        let failed = |error| BuildError::store(format!("open cache `{}`", wanted.name.escape_debug()), error);
-        let tree = match trees.cache(id, slot).map_err(failed)? {
-            Some(tree) => tree,
-            None => {
-                let _making = self.lock(id, CachePlace::Making, true, wanted.name)?;
-                match trees.cache(id, slot).map_err(failed)? {
-                    Some(tree) => tree,
-                    None => self.make_cache(at, id, slot, wanted)?,
-                }
-            }
+        let known = || {
+            let tree = self.session.trees()?.cache(id, slot);
+            tree.map_err(|error| BuildError::store(format!("open cache `{}`", wanted.name.escape_debug()), error))
         };
+        if let Some(tree) = known()? {
+            return Ok((tree.into(), lock.into()));
+        }
+        let _making = self.lock(id, CachePlace::Making, true, wanted.name)?;
+        let tree = known()?.map_or_else(|| self.make_cache(at, id, slot, wanted), Ok)?;
         Ok((tree.into(), lock.into()))
     }
 

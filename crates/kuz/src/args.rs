@@ -117,7 +117,7 @@ pub(crate) struct BuildArgs {
     /// Pass a secret to RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]; may be repeated
     #[arg(long = "secret", value_name = "SPEC")]
     pub(crate) secrets: Vec<String>,
-    /// Pass an ssh agent to RUN --mount=type=ssh [default socket: $SSH_AUTH_SOCK]; may be repeated
+    /// Pass an ssh agent to RUN --mount=type=ssh, by default the one of `SSH_AUTH_SOCK`; may be repeated
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// Grant a step more than usual: network.host (always granted here)
