@@ -354,6 +354,7 @@ fn trees_are_mounted_and_nothing_leads_out_of_them() {
     });
 }
 
+#[expect(clippy::unwrap_used, clippy::panic, reason = "the body of a test, for two kinds of places")]
 fn trees_are_mounted(place: &Place) {
     use place::Make;
     place.make_layer("one", &[("d/a", Make::File(b"lower")), ("d/b", Make::File(b"b")), ("out", Make::Link("/etc"))]);
