@@ -103,7 +103,6 @@ fn message(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
