@@ -66,7 +66,9 @@ impl Execution<'_> {
         let config_bytes = serde_json::to_vec(&config).map_err(encode)?;
         let config_digest = self.session.put_blob(&config_bytes)?;
         let described = Descriptor::new(media_type::CONFIG, config_digest.clone(), config_bytes.len() as u64);
-        let manifest_bytes = serde_json::to_vec(&Manifest::new(described, layers)).map_err(encode)?;
+        let mut manifest = Manifest::new(described, layers);
+        manifest.annotations.clone_from(&self.request.annotations);
+        let manifest_bytes = serde_json::to_vec(&manifest).map_err(encode)?;
         let manifest = self.session.put_blob(&manifest_bytes)?;
         Ok(Image {
             id: ImageId(config_digest),

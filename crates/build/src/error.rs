@@ -88,6 +88,15 @@ pub enum BuildError {
         /// The line of the Dockerfile that asked for it.
         place: Option<Box<Findings>>,
     },
+    /// A file or repository on the network could not be fetched.
+    #[error("{action}")]
+    Fetch {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// This machine cannot do it.
     #[error("{message}")]
     Environment {
@@ -135,7 +144,7 @@ impl BuildError {
             Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } => Class::Input,
             Self::Step(_) => Class::Step,
             Self::Remote { source, .. } if is_refusal(source) => Class::Refused,
-            Self::Remote { .. } => Class::Remote,
+            Self::Remote { .. } | Self::Fetch { .. } => Class::Remote,
             Self::Environment { .. } => Class::Environment,
             Self::Store { .. } => Class::Store,
             Self::Refused { .. } => Class::Refused,

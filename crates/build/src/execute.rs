@@ -8,6 +8,7 @@ use std::time::Instant;
 use kuz_image::{ChainId, Digest};
 use kuz_plan::key::cache_key;
 use kuz_plan::plan::{Base, ImageSource, Op, Plan, Stage, Step};
+use kuz_store::StepRecord;
 
 use crate::error::BuildError;
 use crate::event::{Event, StepEnd, StepName};
@@ -65,8 +66,23 @@ pub(crate) struct Outcome {
     pub(crate) layer: Layer,
     pub(crate) created: String,
     pub(crate) cached: bool,
-    /// The step's key: what stands for all content up to here.
-    pub(crate) key: Digest,
+    /// What stands for all content up to here.
+    pub(crate) chain: Digest,
+}
+
+impl Outcome {
+    /// A step's outcome. The chain names what came of the step, not only what was asked for: a step that is done anew
+    /// with another result is another beginning for all steps after it.
+    pub(crate) fn new(layer: Layer, key: &Digest, record: StepRecord, cached: bool) -> Self {
+        let result = record.tree.or_else(|| record.diff_id.map(|diff_id| diff_id.to_string())).unwrap_or_default();
+        let chain = Digest::of(format!("chain 1 {key} {result}").as_bytes());
+        Self { layer, created: record.created, cached, chain }
+    }
+
+    /// The same where the step's key does not stand for what is below.
+    pub(crate) fn on(self, chain: &Digest) -> Self {
+        Self { chain: Digest::of(format!("{chain} {}", self.chain).as_bytes()), ..self }
+    }
 }
 
 impl<'a> Stand<'a> {
@@ -192,7 +208,7 @@ impl<'a> Execution<'a> {
         (self.session.events)(Event::StepEnded { name: name.clone(), end, took: started.elapsed() });
         let outcome = outcome?;
         stand.layers.push(outcome.layer);
-        stand.chain = outcome.key;
+        stand.chain = outcome.chain;
         stand.last = Some(outcome.created.clone());
         stand.history.push(Made { created: outcome.created, layer: true });
         Ok(())
@@ -212,11 +228,16 @@ impl<'a> Execution<'a> {
 
     /// The key of a step here, and the stand's new chain if it is taken.
     pub(crate) fn key(&self, stand: &Stand<'_>, step: &Step, inputs: &[Digest]) -> Digest {
+        self.key_on(&stand.chain, step, inputs)
+    }
+
+    /// The key of a step on something.
+    pub(crate) fn key_on(&self, parent: &Digest, step: &Step, inputs: &[Digest]) -> Digest {
         let mut inputs = inputs.to_vec();
         if let Some(epoch) = self.epoch() {
             inputs.push(Digest::of(format!("epoch {epoch}").as_bytes()));
         }
-        Digest::of(cache_key(&stand.chain, &step.op, &inputs).as_str().as_bytes())
+        Digest::of(cache_key(parent, &step.op, &inputs).as_str().as_bytes())
     }
 
     /// `SOURCE_DATE_EPOCH` as the time of everything that is made, if it is set.
@@ -241,11 +262,11 @@ impl<'a> Execution<'a> {
         }
         let Some(record) = self.session.step(key)? else { return Ok(None) };
         let tree = record.tree.as_deref().and_then(|name| name.parse().ok());
-        let layer = match (record.diff_id, tree) {
+        let layer = match (record.diff_id.clone(), tree) {
             (_, Some(name)) if self.session.has_tree(&name)? => Layer::Tree { name, key: key.clone() },
             (Some(diff_id), _) if self.session.find_blob(&diff_id)?.is_some() => Layer::Tar(diff_id),
             _ => return Ok(None),
         };
-        Ok(Some(Outcome { layer, created: record.created, cached: true, key: key.clone() }))
+        Ok(Some(Outcome::new(layer, key, record, true)))
     }
 }

@@ -1,23 +1,29 @@
 //! The Dockerfile, the context and the ignore file of a request: paths in, parsed values out.
 //!
 //! Finds the files as `docker build` does, reads them once (regular files only, within a limit, never waiting on a
-//! fifo) and parses them. Does not look at the context's contents.
+//! fifo) and parses them. A context may also be a repository, a tar on the web or on standard input, and the Dockerfile
+//! may come from standard input. Does not look at a directory's contents.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use kuz_dockerfile::ignore::Ignore;
 use kuz_dockerfile::{Diagnostic, Dockerfile, Severity};
+use kuz_rootfs::{GuestPath, Root};
 
+use crate::contexts::{LocalContext, NamedContext};
 use crate::error::{BuildError, Findings};
+use crate::remote_context::{self, Remote};
 use crate::request::BuildRequest;
+use crate::scratch::Scratch;
+use crate::session::Session;
 
 /// A Dockerfile larger than this is a mistake; BuildKit's own limit is of this order.
-const DOCKERFILE_BYTES: u64 = 16 << 20;
-/// An ignore file larger than this is a mistake.
-const IGNORE_BYTES: u64 = 4 << 20;
+pub(crate) const DOCKERFILE_BYTES: u64 = 16 << 20;
+/// Standard input.
+const STDIN: &str = "-";
 
 /// What a build reads before it plans.
 #[derive(Debug)]
@@ -28,34 +34,15 @@ pub(crate) struct Inputs {
     pub(crate) dockerfile: Dockerfile,
     /// Findings of the parser and the rules that do not stop the build.
     pub(crate) warnings: Vec<Diagnostic>,
-    /// The context's directory.
-    pub(crate) context: PathBuf,
-    /// What of the context is not seen.
-    pub(crate) ignore: Ignore,
-    /// The ignore file's name, for messages.
-    pub(crate) ignore_name: Option<String>,
+    /// What COPY and ADD read from.
+    pub(crate) context: LocalContext,
+    /// The contexts of `--build-context`, by name.
+    pub(crate) named: BTreeMap<String, NamedContext>,
 }
 
 /// Reads and parses what the request names.
-pub(crate) fn read(request: &BuildRequest) -> Result<Inputs, BuildError> {
-    let context = PathBuf::from(request.input.build_context.as_deref().unwrap_or("."));
-    match std::fs::metadata(&context) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => {
-            return Err(BuildError::input(format!(
-                "the build context `{}` is not a directory (name the directory that COPY reads from)",
-                context.display()
-            )));
-        }
-        Err(error) => {
-            return Err(BuildError::Input {
-                message: format!("the build context `{}` cannot be read", context.display()),
-                source: Some(Box::new(error)),
-            });
-        }
-    }
-    let (path, file) = locate(request, &context)?;
-    let bytes = read_regular(&path, DOCKERFILE_BYTES).map_err(|error| missing(request, &path, error))?;
+pub(crate) fn read(session: &Session<'_>, request: &BuildRequest) -> Result<Inputs, BuildError> {
+    let (file, bytes, context) = files(session, request)?;
     let parsed = kuz_dockerfile::parse(&bytes);
     let mut diagnostics = parsed.diagnostics;
     if diagnostics.iter().any(|finding| finding.severity == Severity::Error) {
@@ -63,8 +50,112 @@ pub(crate) fn read(request: &BuildRequest) -> Result<Inputs, BuildError> {
         return Err(BuildError::Findings(Box::new(Findings { file, source: parsed.file.source, diagnostics })));
     }
     diagnostics.extend(kuz_dockerfile::lint::lint(&parsed.file));
-    let (ignore, ignore_name) = read_ignore(&path, &context)?;
-    Ok(Inputs { file, dockerfile: parsed.file, warnings: diagnostics, context, ignore, ignore_name })
+    // The rules know the file alone: a name that they don't know may be a named context's.
+    diagnostics.retain(|finding| {
+        let named = parsed.file.source.get(finding.span.start..finding.span.end);
+        finding.rule != "CopyFromUnknown" || named.is_none_or(|name| !request.contexts.contains_key(name))
+    });
+    let named = request.contexts.iter().map(|(name, source)| (name.clone(), NamedContext::new(name, source))).collect();
+    Ok(Inputs { file, dockerfile: parsed.file, warnings: diagnostics, context, named })
+}
+
+/// The Dockerfile's name and text, and the context.
+fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u8>, LocalContext), BuildError> {
+    let typed = request.input.build_context.as_deref().unwrap_or(".");
+    let file_on_stdin = request.dockerfile_given && request.input.dockerfile_path == STDIN;
+    if typed != STDIN && !remote_context::is_remote(typed) {
+        return local(request, Path::new(typed), file_on_stdin);
+    }
+    if typed == STDIN && file_on_stdin {
+        let message = "standard input cannot be both the context and the Dockerfile (name one of them)";
+        return Err(BuildError::input(message));
+    }
+    let (shown, remote) = if typed == STDIN {
+        let shown = "the build context on standard input".to_owned();
+        let remote = remote_context::from_stdin(session, &shown)?;
+        (shown, remote)
+    } else {
+        let shown = format!("the build context `{}`", remote_context::shown(typed));
+        let remote = remote_context::fetch(session, typed, &shown)?;
+        (shown, remote)
+    };
+    match remote {
+        Remote::Text(bytes) => {
+            if request.dockerfile_given {
+                return Err(BuildError::input(format!("{shown} is a Dockerfile, and -f names another one")));
+            }
+            let scratch = Scratch::new(&session.machine.store)
+                .map_err(|error| BuildError::store("make an empty build context", error))?;
+            let path = scratch.path().to_owned();
+            Ok(("Dockerfile".to_owned(), bytes, LocalContext::made(scratch, path, shown, None)))
+        }
+        directory @ Remote::Directory { .. } => {
+            let context = directory.into_directory(shown)?;
+            if file_on_stdin {
+                return Ok((STDIN.to_owned(), read_stdin()?, context));
+            }
+            let (file, bytes) = read_inside(request, &context)?;
+            Ok((file, bytes, context))
+        }
+    }
+}
+
+/// A directory of the user's.
+fn local(
+    request: &BuildRequest,
+    directory: &Path,
+    file_on_stdin: bool,
+) -> Result<(String, Vec<u8>, LocalContext), BuildError> {
+    let shown = format!("the build context `{}`", directory.display());
+    if file_on_stdin {
+        let context = LocalContext::directory(directory.to_owned(), shown, None)?;
+        return Ok((STDIN.to_owned(), read_stdin()?, context));
+    }
+    let checked = std::fs::metadata(directory).is_ok_and(|found| found.is_dir());
+    if !checked {
+        // Says what is wrong with it.
+        LocalContext::directory(directory.to_owned(), shown.clone(), None)?;
+    }
+    let (path, file) = locate(request, directory)?;
+    let bytes = read_regular(&path, DOCKERFILE_BYTES).map_err(|error| missing(request, &path, error))?;
+    let context = LocalContext::directory(directory.to_owned(), shown, Some(&path))?;
+    Ok((file, bytes, context))
+}
+
+/// The Dockerfile of a context that was fetched: `-f` is a path in it, and links do not lead out of it.
+fn read_inside(request: &BuildRequest, context: &LocalContext) -> Result<(String, Vec<u8>), BuildError> {
+    let failed = |name: &str, error: Box<dyn std::error::Error + Send + Sync>| BuildError::Input {
+        message: format!("the Dockerfile `{name}` of {} cannot be read", context.shown),
+        source: Some(error),
+    };
+    let root = Root::open(&context.path).map_err(|error| failed("Dockerfile", Box::new(error)))?;
+    let given = [request.input.dockerfile_path.as_str()];
+    let names: &[&str] = if request.dockerfile_given { &given } else { &["Dockerfile", "dockerfile"] };
+    for &name in names {
+        let path = GuestPath::new(name.as_bytes()).map_err(|error| failed(name, Box::new(error)))?;
+        let found = root.stat(&path, true).map_err(|error| failed(name, Box::new(error)))?;
+        if found.is_some() {
+            let bytes = root.read_small(&path, DOCKERFILE_BYTES).map_err(|error| failed(name, Box::new(error)))?;
+            return Ok((name.to_owned(), bytes));
+        }
+    }
+    let how = if request.dockerfile_given { " (-f is a path in it)" } else { " (name it with -f FILE)" };
+    Err(BuildError::input(format!("there is no `{}` in {}{how}", names.first().unwrap_or(&""), context.shown)))
+}
+
+fn read_stdin() -> Result<Vec<u8>, BuildError> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(DOCKERFILE_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| BuildError::Input {
+        message: "the Dockerfile on standard input cannot be read".into(),
+        source: Some(Box::new(error)),
+    })?;
+    if bytes.len() as u64 > DOCKERFILE_BYTES {
+        return Err(BuildError::input(format!(
+            "the Dockerfile on standard input is over the limit of {DOCKERFILE_BYTES} bytes"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// `-f` as typed, else `Dockerfile` or `dockerfile` in the context.
@@ -89,32 +180,6 @@ fn missing(request: &BuildRequest, path: &Path, error: std::io::Error) -> BuildE
         message: format!("the Dockerfile `{}` cannot be read{how}", path.display()),
         source: Some(Box::new(error)),
     }
-}
-
-/// `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's `.dockerignore`.
-fn read_ignore(dockerfile: &Path, context: &Path) -> Result<(Ignore, Option<String>), BuildError> {
-    let mut beside = dockerfile.as_os_str().to_owned();
-    beside.push(".dockerignore");
-    for path in [PathBuf::from(beside), context.join(".dockerignore")] {
-        match read_regular(&path, IGNORE_BYTES) {
-            Ok(bytes) => {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let ignore = Ignore::parse(&bytes).map_err(|error| BuildError::Input {
-                    message: format!("the ignore file `{}` cannot be used", path.display()),
-                    source: Some(Box::new(error)),
-                })?;
-                return Ok((ignore, name));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(BuildError::Input {
-                    message: format!("the ignore file `{}` cannot be read", path.display()),
-                    source: Some(Box::new(error)),
-                });
-            }
-        }
-    }
-    Ok((Ignore::default(), None))
 }
 
 /// A whole regular file, at most `limit` bytes; a fifo, device or socket is an error at once.

@@ -9,26 +9,35 @@
 mod assemble;
 mod caches;
 mod compressed;
+mod contexts;
 pub mod contract;
 mod copy_step;
+mod copy_words;
+mod download;
 pub mod error;
 pub mod event;
 mod execute;
+mod filter;
+mod git;
 pub mod images;
 mod inputs;
 mod layers;
+mod layout_context;
 pub mod load;
 mod mounts;
 mod network;
 mod output;
 mod redact;
 pub mod remote;
+mod remote_context;
 pub mod request;
 mod resolve;
 mod run_step;
 pub mod save;
+mod scratch;
 mod selection;
 mod session;
+mod sources;
 pub mod start;
 mod supported;
 mod time;
@@ -73,17 +82,24 @@ pub fn build(
     cancel: &Cancel,
     events: &Events<'_>,
 ) -> Result<Built, BuildError> {
-    let inputs = inputs::read(request)?;
     let session = Session::open(machine, cancel, events)?;
-    let plan = resolve::plan(&session, request, &inputs)?;
-    warn(&session, &inputs, &plan);
-    let execution = Execution::new(&session, request, &inputs, &plan)?;
+    let built = build_in(&session, request);
+    session.empty_trash_if_started();
+    built
+}
+
+fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, BuildError> {
+    let inputs = inputs::read(session, request)?;
+    let plan = resolve::plan(session, request, &inputs)?;
+    warn(session, &inputs, &plan);
+    let execution = Execution::new(session, request, &inputs, &plan)?;
     let done = execution.run()?;
     let image = execution.assemble(&done)?;
     session.cancelled()?;
-    let names = name(&session, request, &image)?;
-    output::write(&session, request, &image, &names)?;
-    session.empty_trash_if_started();
+    let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> = references.iter().map(ToString::to_string).collect();
+    output::write(session, request, &image, &names)?;
+    name(session, &references, &image)?;
     Ok(Built { image_id: image.id, manifest: image.manifest, size: Some(image.size), names, message: None })
 }
 
@@ -100,13 +116,12 @@ fn warn(session: &Session<'_>, inputs: &inputs::Inputs, plan: &kuz_plan::Plan) {
 }
 
 /// Puts the image under its tags; without any it stays findable by its id.
-fn name(session: &Session<'_>, request: &BuildRequest, image: &assemble::Image) -> Result<Vec<String>, BuildError> {
-    let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
+fn name(session: &Session<'_>, references: &[Reference], image: &assemble::Image) -> Result<(), BuildError> {
     let failed = |error| images::failed("name the image".into(), error);
     if references.is_empty() {
         session.store.add_untagged(&image.manifest).map_err(failed)?;
     } else {
-        session.store.set_tags(&references, &image.manifest).map_err(failed)?;
+        session.store.set_tags(references, &image.manifest).map_err(failed)?;
     }
-    Ok(references.iter().map(ToString::to_string).collect())
+    Ok(())
 }

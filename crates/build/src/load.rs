@@ -249,15 +249,40 @@ fn oci_images(session: &Session<'_>, files: &Files, input: &str) -> Result<Image
     Ok(images)
 }
 
+/// Takes what is in a layout's directory into the store, and gives the manifest that an entry of its index leads to.
+/// Its layers are checked where they are used.
+pub(crate) fn keep_layout(
+    session: &Session<'_>,
+    directory: &Path,
+    entry: &Descriptor,
+    platform: &kuz_image::Platform,
+) -> Result<Digest, BuildError> {
+    let input = directory.display().to_string();
+    from_directory(session, directory)?;
+    if !session.has_blob(&entry.digest)? {
+        return Err(bad(&input, format!("blob {} is named in index.json and missing", entry.digest)));
+    }
+    manifest_for(session, entry, platform, &input)
+}
+
 /// The manifest that an entry of `index.json` leads to: through one index, the one for this machine.
 fn manifest_of(session: &Session<'_>, entry: &Descriptor, input: &str) -> Result<Digest, BuildError> {
+    manifest_for(session, entry, &kuz_image::Platform::host(), input)
+}
+
+fn manifest_for(
+    session: &Session<'_>,
+    entry: &Descriptor,
+    platform: &kuz_image::Platform,
+    input: &str,
+) -> Result<Digest, BuildError> {
     let bytes = session.read_blob(&entry.digest, limits::MANIFEST_BYTES)?;
     match Document::parse(&bytes, Some(&entry.media_type)) {
         Ok(Document::Manifest(_)) => Ok(entry.digest.clone()),
         Ok(Document::Index(index)) => index
-            .find(&kuz_image::Platform::host())
+            .find(platform)
             .map(|found| found.digest.clone())
-            .ok_or_else(|| bad(input, format!("it has no image for {}", kuz_image::Platform::host()))),
+            .ok_or_else(|| bad(input, format!("it has no image for {platform}"))),
         Err(error) => Err(bad(input, error.to_string())),
     }
 }

@@ -131,7 +131,7 @@ impl Sink<'_> {
     }
 }
 
-fn copy_error(error: &io::Error) -> io::Error {
+pub(crate) fn copy_error(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 

@@ -49,7 +49,7 @@ pub fn pull(session: &Session<'_>, name: &str, platform: &Platform) -> Result<St
         .collect();
     std::thread::scope(|scope| {
         let jobs: Vec<_> = all.iter().map(|layer| scope.spawn(|| layers.scan(layer))).collect();
-        jobs.into_iter().try_for_each(|job| job.join().unwrap_or(Err(BuildError::Cancelled)))
+        jobs.into_iter().try_for_each(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let config = &found.manifest.config.digest;
     crate::resolve::remember(session, &reference.to_string(), platform, &manifest, config, diff_ids)?;

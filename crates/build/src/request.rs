@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use kuz_image::Platform;
+use kuz_image::{Digest, Platform};
 use kuz_plan::plan::Network;
 use kuz_sandbox::{Hidden, Ulimit};
 
@@ -48,6 +48,72 @@ pub struct BuildRequest {
     pub outputs: Vec<OutputSpec>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
+    /// `--build-context`
+    pub contexts: BTreeMap<String, ContextSource>,
+    /// `--annotation`: of the image's manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a `--build-context` stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// An image, by name: `docker-image://`
+    Image(String),
+    /// An image of an OCI layout: `oci-layout://`
+    Layout {
+        /// The layout's directory.
+        path: PathBuf,
+        /// Which one, if it holds several.
+        tag: Option<String>,
+        /// Which one, exactly.
+        digest: Option<Digest>,
+    },
+    /// A repository, or a tar on the web.
+    Remote(String),
+}
+
+impl ContextSource {
+    /// Reads the value of a `--build-context`, as buildx does.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("docker-image://") {
+            return if name.is_empty() { Err("names no image".into()) } else { Ok(Self::Image(name.to_owned())) };
+        }
+        if let Some(rest) = text.strip_prefix("oci-layout://") {
+            let (rest, digest) = match rest.split_once('@') {
+                None => (rest, None),
+                Some((rest, digest)) => {
+                    (rest, Some(digest.parse().map_err(|error| format!("`{digest}` is no digest: {error}"))?))
+                }
+            };
+            // A colon in a directory's name is none of a tag's.
+            let tagged = rest.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+            let (path, tag) = tagged.map_or((rest, None), |(path, tag)| (path, Some(tag.to_owned())));
+            if path.is_empty() || tag.as_ref().is_some_and(String::is_empty) {
+                return Err("names no directory (want oci-layout://DIR[:TAG|@DIGEST])".into());
+            }
+            return Ok(Self::Layout { path: PathBuf::from(path), tag, digest });
+        }
+        if crate::remote_context::is_remote(text) {
+            return Ok(Self::Remote(text.to_owned()));
+        }
+        match text.split_once("://") {
+            Some((scheme, _)) => Err(format!("`{scheme}://` is no kind of context that kuz knows")),
+            None if text.is_empty() => Err("is empty".into()),
+            None => Ok(Self::Directory(PathBuf::from(text))),
+        }
+    }
+
+    /// For messages: no credentials.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::Image(name) => format!("docker-image://{name}"),
+            Self::Layout { path, .. } => format!("oci-layout://{}", path.display()),
+            Self::Remote(url) => crate::remote_context::shown(url),
+        }
+    }
 }
 
 /// Where a secret's value is.
@@ -108,6 +174,8 @@ pub struct Machine {
     pub boot_id: String,
     /// Proxy variables (`HTTP_PROXY`, …, both cases) as set.
     pub proxies: BTreeMap<String, String>,
+    /// What git is started with: `PATH`, `HOME`, and what names the ssh agent and certificate authorities.
+    pub git_env: BTreeMap<String, String>,
     /// `DOCKER_HOST`
     pub docker_host: Option<String>,
     /// Whether a Kubernetes pod is around: it changes the advice when steps cannot run.
@@ -118,4 +186,34 @@ pub struct Machine {
     pub registries: kuz_registry::config::RegistryConfig,
     /// Where credentials may be.
     pub credentials: kuz_registry::credentials::CredentialPaths,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_are_read_as_buildx_reads_them() {
+        let path = |text: &str| PathBuf::from(text);
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (text, want) in [
+            ("dir", ContextSource::Directory(path("dir"))),
+            ("../a:b", ContextSource::Directory(path("../a:b"))),
+            ("docker-image://alpine:3", ContextSource::Image("alpine:3".into())),
+            ("oci-layout://d", ContextSource::Layout { path: path("d"), tag: None, digest: None }),
+            ("oci-layout://d/e:v1", ContextSource::Layout { path: path("d/e"), tag: Some("v1".into()), digest: None }),
+            (
+                &format!("oci-layout:///a:b/c@{digest}"),
+                ContextSource::Layout { path: path("/a:b/c"), tag: None, digest: digest.parse().ok() },
+            ),
+            ("https://h/a.git#v1", ContextSource::Remote("https://h/a.git#v1".into())),
+        ] {
+            assert_eq!(ContextSource::parse(text), Ok(want), "{text}");
+        }
+        for bad in
+            ["", "docker-image://", "oci-layout://", "oci-layout://d:", "oci-layout://d@x", "file:///etc", "s3://b"]
+        {
+            assert!(ContextSource::parse(bad).is_err(), "{bad}");
+        }
+    }
 }

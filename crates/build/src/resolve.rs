@@ -3,7 +3,7 @@
 //! Looks in this order: an image of that name in the store, what the name led to before (unless `--pull`), the registry.
 //! The plan is asked again with what was found until it needs no more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kuz_dockerfile::Diagnostic;
 use kuz_image::reference::Reference;
@@ -15,7 +15,7 @@ use kuz_store::Refs;
 use crate::error::{BuildError, Findings};
 use crate::event::Event;
 use crate::inputs::Inputs;
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, ContextSource};
 use crate::session::Session;
 
 /// The kind of records that say what a name led to.
@@ -33,8 +33,8 @@ pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Input
         build_platform: host,
         labels: request.labels.clone(),
         network: request.network,
-        named_contexts: BTreeSet::new(),
-        named_images: std::collections::BTreeMap::new(),
+        named_contexts: directories(request),
+        named_images: named_images(request),
     };
     let mut known = KnownImages::new();
     for _ in 0..ROUNDS {
@@ -42,7 +42,8 @@ pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Input
             Ok(Planned::Ready(plan)) => return Ok(plan),
             Ok(Planned::Needs(needs)) => {
                 for need in needs {
-                    let image = resolve(session, request.pull, &need).map_err(|error| placed(error, inputs, &need))?;
+                    let image =
+                        resolve(session, inputs, request.pull, &need).map_err(|error| placed(error, inputs, &need))?;
                     known.insert((need.reference.clone(), need.platform.clone()), image);
                 }
             }
@@ -59,6 +60,23 @@ pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Input
     Err(BuildError::input("the base images' ONBUILD triggers name ever more images"))
 }
 
+/// The named contexts that are directories.
+fn directories(request: &BuildRequest) -> BTreeSet<String> {
+    let is_directory =
+        |source: &ContextSource| matches!(source, ContextSource::Directory(_) | ContextSource::Remote(_));
+    request.contexts.iter().filter(|(_, source)| is_directory(source)).map(|(name, _)| name.clone()).collect()
+}
+
+/// The named contexts that are images, by what the plan looks them up as.
+fn named_images(request: &BuildRequest) -> BTreeMap<String, String> {
+    let image = |(name, source): (&String, &ContextSource)| match source {
+        ContextSource::Image(reference) => Some((name.clone(), reference.clone())),
+        ContextSource::Layout { .. } => Some((name.clone(), crate::layout_context::name(name))),
+        ContextSource::Directory(_) | ContextSource::Remote(_) => None,
+    };
+    request.contexts.iter().filter_map(image).collect()
+}
+
 /// Says which line asked for the image.
 fn placed(error: BuildError, inputs: &Inputs, need: &Need) -> BuildError {
     let BuildError::Remote { action, source, .. } = error else { return error };
@@ -71,7 +89,10 @@ fn placed(error: BuildError, inputs: &Inputs, need: &Need) -> BuildError {
 }
 
 /// The image of a name, from the store or the registry.
-fn resolve(session: &Session<'_>, pull: bool, need: &Need) -> Result<KnownImage, BuildError> {
+fn resolve(session: &Session<'_>, inputs: &Inputs, pull: bool, need: &Need) -> Result<KnownImage, BuildError> {
+    if let Some(image) = crate::layout_context::resolve(session, inputs, &need.reference, &need.platform)? {
+        return Ok(image);
+    }
     let bad_name = |error| BuildError::input(format!("`{}`: {error}", need.reference));
     let reference: Reference = need.reference.parse().map_err(bad_name)?;
     let name = reference.familiar();
@@ -128,7 +149,7 @@ fn local(session: &Session<'_>, reference: &Reference, platform: &Platform) -> R
 }
 
 /// Manifest and configuration, if both are in the store.
-fn known(session: &Session<'_>, manifest: &Digest) -> Result<Option<KnownImage>, BuildError> {
+pub(crate) fn known(session: &Session<'_>, manifest: &Digest) -> Result<Option<KnownImage>, BuildError> {
     if !session.has_blob(manifest)? {
         return Ok(None);
     }

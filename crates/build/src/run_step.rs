@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kuz_image::Digest;
 use kuz_plan::plan::{Inline, Network, Run};
-use kuz_sandbox::{Exit, RunStep, SandboxError, Stdio};
+use kuz_sandbox::{Exit, Hidden, RunStep, SandboxError, Stdio};
 
 use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, Stream};
@@ -14,8 +14,11 @@ use crate::execute::{Execution, Outcome};
 use crate::layers::Layer;
 use crate::mounts::{At, Prepared};
 use crate::redact::Redactor;
+use crate::request::BuildRequest;
 use kuz_store::StepRecord;
 
+/// The build argument that names the machine that RUN sees.
+const SANDBOX_HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 /// Lines of a failed step that its message shows.
 const TAIL_LINES: usize = 20;
 /// A line of that tail is cut here.
@@ -24,13 +27,17 @@ const TAIL_LINE_BYTES: usize = 1000;
 impl Execution<'_> {
     pub(crate) fn run_step(&self, at: At<'_>, run: &Run) -> Result<Outcome, BuildError> {
         let At { stand, step, name, .. } = at;
-        let key = self.key(stand, step, &self.mount_inputs(at, run)?);
+        let mut inputs = self.mount_inputs(at, run)?;
+        inputs.push(self.surroundings());
+        let key = self.key(stand, step, &inputs);
         if let Some(known) = self.recall(stand, &key)? {
             return Ok(known);
         }
         (self.session.events)(Event::StepStarted(name.clone()));
         let mounts = self.prepare_mounts(at, run)?;
-        let mut redactors = [Redactor::new(&mounts.secrets), Redactor::new(&mounts.secrets)];
+        let mut hidden = mounts.secrets.clone();
+        hidden.extend(secrets(run, &self.session.machine.proxies));
+        let mut redactors = [Redactor::new(&hidden), Redactor::new(&hidden)];
         let worker = self.session.worker()?;
         let lowers = self.layers.all_trees(&stand.layers)?;
         let trees = self.session.trees()?;
@@ -80,14 +87,21 @@ impl Execution<'_> {
         }
         let upper = self.session.record_tree(upper)?;
         let created = self.epoch_time().unwrap_or_else(|| self.session.now());
-        let record = StepRecord {
-            created: created.clone(),
-            diff_id: None,
-            tree: Some(upper.to_string()),
-            notes: BTreeMap::new(),
-        };
+        let record = StepRecord { created, diff_id: None, tree: Some(upper.to_string()), notes: BTreeMap::new() };
         self.session.record_step(&key, &record)?;
-        Ok(Outcome { layer: Layer::Tree { name: upper, key: key.clone() }, created, cached: false, key })
+        Ok(Outcome::new(Layer::Tree { name: upper, key: key.clone() }, &key, record, false))
+    }
+
+    /// What the request says of a command's surroundings, beside what the plan says.
+    fn surroundings(&self) -> Digest {
+        let BuildRequest { hosts, shm_size, ulimits, .. } = self.request;
+        let hostname = self.hostname();
+        Digest::of(format!("hosts {hosts:?} shm {shm_size:?} limits {ulimits:?} name {hostname:?}").as_bytes())
+    }
+
+    /// The host name that a build argument gives.
+    fn hostname(&self) -> Option<&String> {
+        self.request.input.build_args.as_ref()?.get(SANDBOX_HOSTNAME).filter(|name| !name.is_empty())
     }
 
     fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String, mounts: Prepared) -> RunStep {
@@ -99,9 +113,11 @@ impl Execution<'_> {
                 env.push((name.clone(), value.clone()));
             }
         }
+        let usual = RunStep::default();
         RunStep {
             lowers,
             upper,
+            hostname: self.hostname().cloned().unwrap_or(usual.hostname),
             argv: run.argv.clone(),
             env,
             cwd: run.cwd.clone(),
@@ -141,6 +157,26 @@ pub(crate) fn cause_chain(error: &dyn std::error::Error) -> String {
 
 fn script(file: &Inline) -> kuz_sandbox::Script {
     kuz_sandbox::Script { name: file.name.clone(), content: file.content.clone().into_bytes() }
+}
+
+/// Words in a variable's name that say its value is not for everybody's eyes.
+const SECRET_WORDS: [&str; 9] =
+    ["apikey", "auth", "credential", "key", "password", "passwd", "pword", "secret", "token"];
+
+/// Values that a step's output must not show: of variables with telling names, and proxies' credentials.
+fn secrets(run: &Run, proxies: &BTreeMap<String, String>) -> Vec<Hidden> {
+    let telling = |name: &str| {
+        let name = name.to_lowercase();
+        SECRET_WORDS.iter().any(|word| name.contains(word)) && !name.contains("public")
+    };
+    let named = run.env.iter().filter(|(name, _)| telling(name)).map(|(_, value)| value.clone());
+    let login = |url: &String| url.split_once("://")?.1.rsplit_once('@').map(|(login, _)| login.to_owned());
+    let logins = run.proxies.iter().map(|(_, url)| url).chain(proxies.values()).filter_map(login);
+    let parts = logins.flat_map(|login| {
+        let password = login.split_once(':').map(|(_, password)| password.to_owned());
+        std::iter::once(login).chain(password)
+    });
+    named.chain(parts).map(|value| Hidden(value.into())).collect()
 }
 
 /// The last lines of an output, in bounded memory.

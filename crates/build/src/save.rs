@@ -159,11 +159,20 @@ fn to_tar<W: Write>(session: &Session<'_>, out: W, files: &[(String, Content)]) 
     Ok(out)
 }
 
+/// Writes beside the directory and renames, so that it is whole or not there. One that exists must be empty or a layout.
 fn to_directory(session: &Session<'_>, directory: &Path, files: &[(String, Content)]) -> Result<(), BuildError> {
+    let failed = |error| BuildError::store(format!("write `{}`", directory.display()), error);
+    let holds_something = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
+    if holds_something && !directory.join("oci-layout").is_file() {
+        let message = format!("`{}` is not empty and no image layout: name another directory", directory.display());
+        return Err(BuildError::input(message));
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let partial = tempfile::Builder::new().prefix(".kuz-").tempdir_in(parent).map_err(failed)?;
     for (path, content) in files {
         session.cancelled()?;
-        let target: PathBuf = directory.join(path);
-        let failed = |error| BuildError::store(format!("write `{}`", target.display()), error);
+        let target: PathBuf = partial.path().join(path);
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
@@ -174,6 +183,23 @@ fn to_directory(session: &Session<'_>, directory: &Path, files: &[(String, Conte
                 std::io::copy(&mut session.open_blob(digest)?, &mut file).map_err(failed)?;
             }
         }
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(partial.path(), mode).map_err(failed)?;
+    if std::fs::remove_dir(directory).is_ok() || !directory.exists() {
+        let whole = partial.keep();
+        return std::fs::rename(&whole, directory).map_err(|error| {
+            let _ = std::fs::remove_dir_all(&whole);
+            failed(error)
+        });
+    }
+    // An older layout: the blobs first, what names them last; nothing else of it is touched.
+    for (path, _) in files {
+        let target = directory.join(path);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        std::fs::rename(partial.path().join(path), target).map_err(failed)?;
     }
     Ok(())
 }

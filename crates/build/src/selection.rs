@@ -5,12 +5,13 @@
 //! `kuz_rootfs::context`; the rules are the same: the named path's links are followed inside the stack, wildcards match
 //! one name at a time, a wildcard without a match is nothing, a literal without one is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kuz_dockerfile::glob::{self, Glob};
-use kuz_image::index::{LookupError, components, join};
+use kuz_image::index::{LookupError, Special, ancestors, components, join};
 use kuz_image::tar::{Header, Kind};
 use kuz_image::{IndexEntry, Node, Stack};
+use kuz_rootfs::context::Verdict;
 use kuz_rootfs::copy::CopyEntry;
 
 /// One file or directory that a source names, with everything below it.
@@ -36,6 +37,24 @@ pub(crate) struct Picked {
 impl Selected {
     pub(crate) fn is_dir(&self) -> bool {
         self.entries.first().is_some_and(|entry| entry.copy.header.kind == Kind::Dir)
+    }
+
+    /// Takes out what a filter does not want of what is below; directories that lead to something wanted stay.
+    pub(crate) fn keep(&mut self, wanted: impl Fn(&[u8], bool) -> Verdict) {
+        let judge = |entry: &Picked| {
+            let relative = &entry.copy.relative;
+            if relative.is_empty() { Verdict::Keep } else { wanted(relative, entry.copy.header.kind == Kind::Dir) }
+        };
+        let verdicts: Vec<Verdict> = self.entries.iter().map(judge).collect();
+        let kept = self.entries.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Keep);
+        let leading: BTreeSet<Vec<u8>> =
+            kept.flat_map(|(entry, _)| ancestors(&entry.copy.relative).map(<[u8]>::to_vec)).collect();
+        let mut verdicts = verdicts.into_iter();
+        self.entries.retain(|entry| match verdicts.next() {
+            Some(Verdict::Keep) => true,
+            Some(Verdict::DropButLookBelow) => leading.contains(&entry.copy.relative),
+            Some(Verdict::Drop) | None => false,
+        });
     }
 }
 
@@ -168,10 +187,17 @@ fn picked(links: &mut Links, relative: Vec<u8>, path: Vec<u8>, entry: &IndexEntr
         Node::Hardlink(target) => (Kind::File, 0, Vec::new(), Some(target.as_slice())),
         Node::Dir { .. } => (Kind::Dir, 0, Vec::new(), None),
         Node::Symlink(target) => (Kind::Symlink, 0, target.clone(), None),
-        Node::Special | Node::Whiteout => (Kind::Fifo, 0, Vec::new(), None),
+        Node::Special(Special::Fifo) | Node::Whiteout => (Kind::Fifo, 0, Vec::new(), None),
+        Node::Special(Special::Char { major, minor }) => {
+            (Kind::Char { major: *major, minor: *minor }, 0, Vec::new(), None)
+        }
+        Node::Special(Special::Block { major, minor }) => {
+            (Kind::Block { major: *major, minor: *minor }, 0, Vec::new(), None)
+        }
     };
     let inode = file.map(|file| links.number(layer, file));
-    let header = Header { kind, mode: entry.mode, mtime: entry.mtime, size, link, ..Header::default() };
+    let IndexEntry { mode, uid, gid, mtime, .. } = *entry;
+    let header = Header { kind, mode, uid, gid, mtime, size, link, ..Header::default() };
     Picked { copy: CopyEntry { relative, header, inode }, path, layer }
 }
 

@@ -347,7 +347,8 @@ impl<'a> Session<'a> {
 
     /// A RUN's tree as a tar in the store; the step's record then knows its diff id.
     pub(crate) fn pack(&self, name: &TreeName, key: &Digest, epoch: Option<i64>) -> Result<DiffId, BuildError> {
-        let record = self.step(key)?;
+        // Another build may have done the same step at the same time and recorded a tree of its own.
+        let record = self.step(key)?.filter(|record| record.tree.as_deref() == Some(name.as_str()));
         if let Some(diff_id) = record.as_ref().and_then(|record| record.diff_id.clone())
             && self.find_blob(&diff_id)?.is_some()
         {

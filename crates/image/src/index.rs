@@ -30,10 +30,31 @@ pub enum Node {
     Symlink(Vec<u8>),
     /// Another name of an earlier file of the same layer (its path, no leading slash).
     Hardlink(Vec<u8>),
-    /// A device, fifo or socket.
-    Special,
+    /// A device or fifo.
+    Special(Special),
     /// The path is removed from the layers below.
     Whiteout,
+}
+
+/// A file that is neither data, directory nor link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Special {
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    Char {
+        /// Its driver.
+        major: u32,
+        /// Its number there.
+        minor: u32,
+    },
+    /// A block device.
+    Block {
+        /// Its driver.
+        major: u32,
+        /// Its number there.
+        minor: u32,
+    },
 }
 
 /// One entry of a layer.
@@ -168,7 +189,7 @@ impl Stack {
                     }
                     rest.extend(components(target).rev().map(<[u8]>::to_vec));
                 }
-                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special) if !rest.is_empty() => {
+                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special(_)) if !rest.is_empty() => {
                     return Err(LookupError::NotADirectory { path: next });
                 }
                 _ => at = next,

@@ -72,10 +72,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "each is a flag of the command line")]
 pub(crate) struct BuildArgs {
-    /// The directory that COPY and ADD read from
+    /// What COPY and ADD read from: a directory, a git repository, a tar on the web, or - for standard input
     #[arg(default_value = ".")]
     pub(crate) context: String,
-    /// The Dockerfile [default: CONTEXT/Dockerfile]
+    /// The Dockerfile [default: CONTEXT/Dockerfile]; - is standard input
     #[arg(short, long)]
     pub(crate) file: Option<String>,
     /// Set an ARG: NAME=VALUE, or NAME to take the value from the environment
@@ -105,6 +105,12 @@ pub(crate) struct BuildArgs {
     /// Set a label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
+    /// Annotate the image's manifest: [manifest:]KEY=VALUE; may be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(crate) annotations: Vec<String>,
+    /// Let a name stand for a directory, docker-image://NAME, oci-layout://DIR[:TAG|@DIGEST] or a git address
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) contexts: Vec<String>,
     /// Add a line to /etc/hosts for RUN
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub(crate) hosts: Vec<String>,

@@ -15,6 +15,9 @@ use serde::Deserialize;
 const CONFIG_BYTES: u64 = 1 << 20;
 /// The variables that tell programs of proxies.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+/// What git, and ssh under it, are started with.
+const GIT_VARIABLES: [&str; 7] =
+    ["PATH", "HOME", "SSH_AUTH_SOCK", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// `kuz.toml`. Sections that this version does not know are errors.
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +41,7 @@ pub(crate) fn read() -> Result<Machine, String> {
         now: (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos()),
         boot_id: boot.trim().to_owned(),
         proxies: proxies(),
+        git_env: GIT_VARIABLES.iter().filter_map(|&name| Some((name.to_owned(), text(name)?))).collect(),
         docker_host: text("DOCKER_HOST"),
         in_kubernetes: text("KUBERNETES_SERVICE_HOST").is_some(),
         store_fault: fault()?,

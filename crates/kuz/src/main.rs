@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod exit_code;
 mod machine;
+mod named;
 mod progress;
 mod render;
 mod result;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     }
     result::install_panic_hook();
     let arguments: Vec<_> = std::env::args_os().collect();
-    let building = arguments.get(1).is_some_and(|word| word == "build");
+    let building = result::prepare(&arguments);
     let outcome = std::panic::catch_unwind(|| dispatch(arguments));
     let code = outcome.unwrap_or_else(|_| {
         if building {
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
-    let building = arguments.get(1).is_some_and(|word| word == "build");
+    let building = result::prepare(&arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return wrong_arguments(&error, building),

@@ -129,27 +129,41 @@ impl Progress {
     }
 
     fn step_output(&self, state: &mut State, name: &StepName, bytes: &[u8]) {
+        if self.mode == Mode::Statuses {
+            return;
+        }
         let mut buffer = state.partial.remove(&key(name)).unwrap_or_default();
         buffer.extend_from_slice(bytes);
-        while let Some(at) =
-            buffer.iter().position(|&b| b == b'\n').or((buffer.len() > LINE_BYTES).then_some(LINE_BYTES))
-        {
-            let rest = buffer.split_off((at + 1).min(buffer.len()));
-            let line = String::from_utf8_lossy(&buffer);
+        let mut shown = String::new();
+        let mut from = 0;
+        while let Some(rest) = buffer.get(from..) {
+            let end = match rest.iter().position(|&b| b == b'\n') {
+                Some(at) => at + 1,
+                None if rest.len() > LINE_BYTES => LINE_BYTES,
+                None => break,
+            };
+            let line = String::from_utf8_lossy(rest.get(..end).unwrap_or_default());
             let line = render::clean(line.trim_end());
             match self.mode {
-                Mode::Plain => state.say(&format!("  | {line}")),
-                Mode::Live => {
-                    if let Some(bar) = state.bars.get(&key(name)) {
-                        bar.set_message(format!("{} | {line}", label(name)));
-                    }
+                Mode::Plain => {
+                    let _ = writeln!(shown, "  | {line}");
                 }
+                Mode::Live => shown = line,
                 Mode::Quiet | Mode::Statuses => {}
             }
-            buffer = rest;
+            from += end;
         }
+        buffer.drain(..from);
         if !buffer.is_empty() {
             state.partial.insert(key(name), buffer);
+        }
+        if shown.is_empty() {
+            return;
+        }
+        if self.mode == Mode::Plain {
+            state.say(shown.trim_end_matches('\n'));
+        } else if let Some(bar) = state.bars.get(&key(name)) {
+            bar.set_message(format!("{} | {shown}", label(name)));
         }
     }
 

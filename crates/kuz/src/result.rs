@@ -3,6 +3,7 @@
 //! Success, failure, wrong arguments, panics and signals all come through here; whoever is first wins, the others write
 //! nothing. It goes to standard output, or to standard error when an output with `dest=-` occupies that.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,17 @@ use kuz_build::contract::OutputResult;
 
 static WRITTEN: AtomicBool = AtomicBool::new(false);
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// Looks at the bare arguments, before anything can go wrong with them: whether this is a build, whose every end is an
+/// object, and whether an output asks for standard output.
+pub(crate) fn prepare(arguments: &[OsString]) -> bool {
+    let words: Vec<_> = arguments.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let building = words.iter().find(|word| !word.starts_with('-')).is_some_and(|word| word == "build");
+    if building && words.iter().any(|word| word.split(',').any(|part| part.ends_with("dest=-"))) {
+        stdout_is_taken();
+    }
+    building
+}
 
 /// From now on the object goes to standard error: standard output carries an image.
 pub(crate) fn stdout_is_taken() {

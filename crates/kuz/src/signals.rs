@@ -15,7 +15,8 @@ static RECEIVED: AtomicI32 = AtomicI32::new(0);
 pub(crate) fn listen(building: bool) -> Cancel {
     let cancel = Cancel::new();
     let trigger = cancel.clone();
-    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    if let Ok(mut signals) = Signals::new(wanted) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if RECEIVED.swap(signal, Ordering::SeqCst) == 0 {
@@ -31,6 +32,13 @@ pub(crate) fn listen(building: bool) -> Cancel {
         });
     }
     cancel
+}
+
+/// Whether this process was started with the signal ignored, as `nohup` does: it then stays so.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// 128 + the signal's number.

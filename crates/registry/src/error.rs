@@ -32,6 +32,8 @@ pub enum Action {
     CheckPush,
     /// Credentials tried out.
     Login,
+    /// A file from any web address.
+    Download,
 }
 
 impl fmt::Display for Action {
@@ -42,6 +44,7 @@ impl fmt::Display for Action {
             Self::Push => "push",
             Self::CheckPush => "check that a push is allowed to",
             Self::Login => "log in to",
+            Self::Download => "fetch",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Pull, push, authentication, mirrors and retries against OCI registries.
 //!
 //! [`Client::resolve`] and [`Client::fetch_blob`] pull, [`Client::push`] pushes, [`credentials`] finds, stores and
-//! forgets logins, [`daemon`] loads an image into a Docker daemon. Everything that depends on the machine (settings,
+//! forgets logins, [`daemon`] loads an image into a Docker daemon, [`download`] fetches
+//! files from any web address. Everything that depends on the machine (settings,
 //! credential files, proxies) comes in as a value. Deliberately stores no blobs and unpacks no layers.
 //!
 //! ```text
@@ -19,6 +20,7 @@ mod client;
 pub mod config;
 pub mod credentials;
 pub mod daemon;
+pub mod download;
 mod error;
 mod host;
 pub mod push;
@@ -34,6 +36,7 @@ pub use blob::BlobSink;
 pub use client::Client;
 pub use config::RegistryConfig;
 pub use credentials::{Credential, CredentialPaths};
+pub use download::{Download, Validators};
 pub use error::{Action, Attempt, Cause, Class, RegistryError};
 pub use host::{Host, HostError, registry_name};
 pub use push::{BlobSource, PushBlob, PushEvent, PushImage, PushProgress};

@@ -112,6 +112,21 @@ pub fn owner(spec: &str, accounts: Accounts<'_>) -> Result<(u32, u32), AccountEr
     Ok((uid, group.map_or(Ok(primary), |group| group_id(group, accounts))?))
 }
 
+/// [`owner`], where a name that the image does not know is no error: as a user it is 0, as a group the user's own. What
+/// was not found comes along.
+pub fn owner_or_root(spec: &str, accounts: Accounts<'_>) -> Result<((u32, u32), Option<AccountError>), AccountError> {
+    let (user, group) = parts(spec)?;
+    let (ids, unknown) = match owner(user, accounts) {
+        Err(error @ AccountError::NoUser { .. }) => ((0, 0), Some(error)),
+        other => (other?, None),
+    };
+    let Some(group) = group else { return Ok((ids, unknown)) };
+    match group_id(group, accounts) {
+        Err(error @ AccountError::NoGroup { .. }) => Ok((ids, unknown.or(Some(error)))),
+        other => Ok(((ids.0, other?), unknown)),
+    }
+}
+
 fn parts(spec: &str) -> Result<(&str, Option<&str>), AccountError> {
     let (user, group) = spec.split_once(':').map_or((spec, None), |(user, group)| (user, Some(group)));
     if user.is_empty() || group.is_some_and(str::is_empty) {
@@ -240,6 +255,25 @@ mod tests {
             assert_eq!(owner(spec, accounts()), Ok(want), "{spec}");
         }
         assert!(is_named("app") && is_named("1:www") && !is_named("1:2") && !is_named("7"));
+    }
+
+    #[test]
+    fn owners_that_the_image_does_not_know_are_root() {
+        let no_user = || Some(AccountError::NoUser { name: "nobody".into() });
+        let no_group = || Some(AccountError::NoGroup { name: "nope".into() });
+        for (spec, want, unknown) in [
+            ("app:www", (1000, 33), None),
+            ("nobody", (0, 0), no_user()),
+            ("nobody:www", (0, 33), no_user()),
+            ("nobody:nope", (0, 0), no_user()),
+            ("app:nope", (1000, 1001), no_group()),
+            ("7:nope", (7, 7), no_group()),
+        ] {
+            assert_eq!(owner_or_root(spec, accounts()), Ok((want, unknown)), "{spec}");
+        }
+        for bad in ["-1", "app:-1", ":5", "1:+0"] {
+            assert!(owner_or_root(bad, accounts()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -32,9 +32,27 @@ pub enum Verdict {
     DropButLookBelow,
 }
 
+impl Verdict {
+    /// What two rules make of a path together.
+    pub fn and(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Drop => Self::Drop,
+            Self::Keep => other(),
+            Self::DropButLookBelow => match other() {
+                Self::Drop => Self::Drop,
+                _ => Self::DropButLookBelow,
+            },
+        }
+    }
+}
+
 /// Says what the ignore rules think of a path (no leading slash) and whether it's a directory. A path below an ignored
 /// directory must be judged with its parents' rules applied.
 pub type Ignore<'a> = &'a (dyn Fn(&[u8], bool) -> Verdict + Sync);
+
+/// Says which of the paths below a source are wanted (`--exclude`, `--parents`): the path relative to the source, and
+/// whether it's a directory.
+pub type Filter<'a> = &'a (dyn Fn(&[u8], bool) -> Verdict + Sync);
 
 /// Go's `filepath.Match` for one name: pattern, name.
 pub type Matcher<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
@@ -176,17 +194,29 @@ impl Context {
         matcher: Matcher<'_>,
         ignored: Ignore<'_>,
     ) -> Result<Vec<Source>, ContextError> {
+        self.select_filtered(pattern, matcher, ignored, &|_, _| Verdict::Keep)
+    }
+
+    /// As [`Self::select`], with only those entries below a source that a filter wants, and the directories that lead
+    /// to them. Directories in which it wants nothing are not read.
+    pub fn select_filtered(
+        &self,
+        pattern: &[u8],
+        matcher: Matcher<'_>,
+        ignored: Ignore<'_>,
+        filter: Filter<'_>,
+    ) -> Result<Vec<Source>, ContextError> {
         let clean = clean(pattern);
         let names: Vec<&[u8]> = components(&clean).collect();
         let literal = names.iter().take_while(|name| !has_wildcard(name)).count();
         let (base, rest) = names.split_at(literal);
         let base = base.join(&b'/');
         if rest.is_empty() {
-            return self.literal(&base, ignored).map(|source| vec![source]);
+            return self.literal(&base, ignored, filter).map(|source| vec![source]);
         }
         let mut sources = Vec::new();
         for path in self.expand(&base, rest, matcher, ignored)? {
-            match self.literal(&path, ignored) {
+            match self.literal(&path, ignored, filter) {
                 Ok(source) => sources.push(source),
                 Err(ContextError::Ignored { .. }) => {}
                 Err(error) => return Err(error),
@@ -240,7 +270,7 @@ impl Context {
         }
     }
 
-    fn literal(&self, path: &[u8], ignored: Ignore<'_>) -> Result<Source, ContextError> {
+    fn literal(&self, path: &[u8], ignored: Ignore<'_>, filter: Filter<'_>) -> Result<Source, ContextError> {
         let (real, stat) = self.resolve(path)?;
         let shown = || if path.is_empty() { ".".to_owned() } else { show(path) };
         let Some(stat) = stat else { return Err(ContextError::NotFound { path: shown() }) };
@@ -259,7 +289,7 @@ impl Context {
             let entries = if keep { vec![root] } else { return Err(ContextError::Ignored { path: shown() }) };
             return Ok(Source { path: path.to_vec(), entries });
         }
-        let below = self.walk(&root, ignored)?;
+        let below = self.walk(&root, ignored, filter)?;
         if !keep && below.is_empty() {
             return Err(ContextError::Ignored { path: shown() });
         }
@@ -267,11 +297,11 @@ impl Context {
     }
 
     /// Everything below a directory that the rules keep, sorted by names, parents before children.
-    fn walk(&self, top: &Entry, ignored: Ignore<'_>) -> Result<Vec<Entry>, ContextError> {
+    fn walk(&self, top: &Entry, ignored: Ignore<'_>, filter: Filter<'_>) -> Result<Vec<Entry>, ContextError> {
         let mut found: Vec<(Entry, bool)> = Vec::new();
         let mut level = vec![top.clone()];
         while !level.is_empty() {
-            let read = |directory: &Entry| self.read_dir(directory, ignored);
+            let read = |directory: &Entry| self.read_dir(directory, ignored, filter);
             let parts: Vec<_> = if found.len() + level.len() > PARALLEL_ENTRIES && level.len() > 1 {
                 level.par_iter().map(read).collect::<Result<_, _>>()?
             } else {
@@ -290,7 +320,12 @@ impl Context {
     }
 
     /// The entries of one directory that are kept (`true`) or may have kept entries below (`false`).
-    fn read_dir(&self, directory: &Entry, ignored: Ignore<'_>) -> Result<Vec<(Entry, bool)>, ContextError> {
+    fn read_dir(
+        &self,
+        directory: &Entry,
+        ignored: Ignore<'_>,
+        filter: Filter<'_>,
+    ) -> Result<Vec<(Entry, bool)>, ContextError> {
         let failed = |errno: Errno| read_error(&directory.path, errno);
         let fd = walk::open_real_dir(&self.root, &directory.path).map_err(failed)?;
         let mut entries = Vec::new();
@@ -300,7 +335,8 @@ impl Context {
                 continue;
             };
             let is_dir = kind(&stat) == FileType::Directory;
-            let verdict = ignored(&path, is_dir);
+            let relative = join(&directory.relative, &name);
+            let verdict = ignored(&path, is_dir).and(|| filter(&relative, is_dir));
             if verdict == Verdict::Keep || (is_dir && verdict == Verdict::DropButLookBelow) {
                 GuestPath::new(&path)?;
                 let target = if kind(&stat) == FileType::Symlink {
@@ -308,7 +344,7 @@ impl Context {
                 } else {
                     None
                 };
-                let entry = describe(path, join(&directory.relative, &name), &stat, target);
+                let entry = describe(path, relative, &stat, target);
                 entries.push((entry, verdict == Verdict::Keep));
             }
         }

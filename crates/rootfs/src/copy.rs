@@ -36,6 +36,8 @@ pub struct CopyOptions {
     pub dest_is_dir: bool,
     /// Owner of everything copied and made.
     pub owner: (u32, u32),
+    /// What is copied keeps its own owner instead; [`Self::owner`] is for directories that are missing.
+    pub keeps_owner: bool,
     /// `--chmod`
     pub chmod: Option<Chmod>,
     /// Times later than this become this.
@@ -84,7 +86,7 @@ pub enum CopyError {
 pub struct CopyEntry {
     /// Path relative to its source; empty for the source itself.
     pub relative: Vec<u8>,
-    /// What it is; path and owner are not looked at.
+    /// What it is; the path is not looked at, the owner only with [`CopyOptions::keeps_owner`].
     pub header: Header,
     /// Files of one source with the same number are names of one file.
     pub inode: Option<(u64, u64)>,
@@ -104,6 +106,8 @@ pub struct CopyLayer<'s, W: Write> {
     fresh: HashSet<Vec<u8>>,
     /// First names of the present source's files.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// The time of everything that is copied, in place of its own.
+    mtime: Option<i64>,
     skipped: Vec<Vec<u8>>,
 }
 
@@ -118,6 +122,7 @@ impl<'s, W: Write> CopyLayer<'s, W> {
             listed: BTreeSet::from([Vec::new()]),
             fresh: HashSet::new(),
             linked: HashMap::new(),
+            mtime: None,
             skipped: Vec::new(),
         }
     }
@@ -148,6 +153,11 @@ impl<'s, W: Write> CopyLayer<'s, W> {
         Ok(())
     }
 
+    /// From here on all that is copied has this time (a commit's), or its own again.
+    pub fn set_mtime(&mut self, mtime: Option<i64>) {
+        self.mtime = mtime;
+    }
+
     /// Copies one entry of the present source; parents come before what is in them. `content` has exactly
     /// `header.size` bytes and is read for files only.
     pub fn add(&mut self, entry: &CopyEntry, content: &mut dyn Read) -> Result<(), CopyError> {
@@ -164,11 +174,13 @@ impl<'s, W: Write> CopyLayer<'s, W> {
             _ => {}
         }
         self.list_dirs(split(&path).0)?;
+        let own = (entry.header.uid, entry.header.gid);
+        let (uid, gid) = if self.options.keeps_owner { own } else { self.options.owner };
         let mut header = Header {
             path,
-            uid: self.options.owner.0,
-            gid: self.options.owner.1,
-            mtime: self.clamp(entry.header.mtime),
+            uid,
+            gid,
+            mtime: self.clamp(self.mtime.unwrap_or(entry.header.mtime)),
             mode: self.mode(&entry.header),
             ..entry.header.clone()
         };
@@ -230,7 +242,8 @@ impl<'s, W: Write> CopyLayer<'s, W> {
             return Err(refuse(&header.path, "climbs with `..`"));
         }
         if inside.is_root() {
-            return if header.kind == Kind::Dir { Ok(()) } else { Err(refuse(&header.path, "is no directory")) };
+            // The destination is there, whatever the archive says of it.
+            return Ok(());
         }
         let located = self.locate(inside.as_bytes())?;
         check_path(&located)?;
@@ -394,7 +407,7 @@ impl<'s, W: Write> CopyLayer<'s, W> {
                     }
                     rest.extend(components(target).rev().map(<[u8]>::to_vec));
                 }
-                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special) if !rest.is_empty() => {
+                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special(_)) if !rest.is_empty() => {
                     return Err(CopyError::NotADirectory { path: show(&next) });
                 }
                 _ => at = next,

@@ -3,7 +3,7 @@
 //! Headers go in, a [`LayerIndex`] comes out. A path that could mean something else to somebody else is refused.
 //! Nothing is unpacked, and missing parents are not invented.
 
-use crate::index::{ACCOUNT_FILES, IndexEntry, LayerIndex, Node, components, join};
+use crate::index::{ACCOUNT_FILES, IndexEntry, LayerIndex, Node, Special, components, join};
 use crate::limits;
 use crate::tar::{Header, Kind, TarError};
 
@@ -155,7 +155,9 @@ impl IndexBuilder {
             }
             Kind::Symlink => Node::Symlink(header.link.clone()),
             Kind::Hardlink => Node::Hardlink(self.hardlink_target(&path, header)?),
-            Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => Node::Special,
+            Kind::Char { major, minor } => Node::Special(Special::Char { major, minor }),
+            Kind::Block { major, minor } => Node::Special(Special::Block { major, minor }),
+            Kind::Fifo => Node::Special(Special::Fifo),
         };
         if path.is_empty() && header.kind != Kind::Dir {
             return Err(refused("the root must be a directory"));
@@ -249,7 +251,7 @@ impl IndexBuilder {
                     }
                     rest.extend(components(target).rev());
                 }
-                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special) => {
+                Some(Node::File { .. } | Node::Hardlink(_) | Node::Special(_)) => {
                     return Err(TarError::refused(stored, "its parent is no directory"));
                 }
                 _ => at = next,
@@ -335,7 +337,10 @@ mod tests {
             (
                 "devices",
                 vec![header("a", Kind::Char { major: 0, minor: 0 }), header("b", Kind::Fifo)],
-                vec![("a", Node::Special), ("b", Node::Special)],
+                vec![
+                    ("a", Node::Special(Special::Char { major: 0, minor: 0 })),
+                    ("b", Node::Special(Special::Fifo)),
+                ],
             ),
             (
                 "hard links",

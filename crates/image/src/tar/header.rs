@@ -98,7 +98,8 @@ pub(super) fn resolve(block: &Block, extensions: Extensions, offset: u64) -> Res
         path = name;
     }
     if path.is_empty() {
-        return Err(malformed("entry has no name"));
+        // As GNU tar and the others read it.
+        path = b".".to_vec();
     }
     let slash = path.ends_with(b"/");
     while path.len() > 1 && path.ends_with(b"/") {

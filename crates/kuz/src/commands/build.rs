@@ -12,7 +12,7 @@ use kuz_build::{Built, Network, Platform, Reference};
 use super::passed;
 use crate::args::{BuildArgs, NetworkArg};
 use crate::progress::Progress;
-use crate::{exit_code, machine, render, result, signals, sizes};
+use crate::{exit_code, machine, named, render, result, signals, sizes};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &BuildArgs) -> u8 {
@@ -36,6 +36,10 @@ pub(crate) fn run(arguments: &BuildArgs) -> u8 {
             return exit_code::USAGE;
         }
     };
+    // What an earlier build wrote there must not pass for this one's.
+    for stale in [&arguments.iidfile, &arguments.metadata_file].into_iter().flatten() {
+        let _ = std::fs::remove_file(stale);
+    }
     let cancel = signals::listen(true);
     let outcome = kuz_build::build(&request, &machine, &cancel, &|event| progress.on(&event));
     progress.close();
@@ -152,6 +156,8 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         ssh: passed::agents(&arguments.ssh, &|name| std::env::var_os(name))?,
         outputs,
         epoch,
+        contexts: named::contexts(&arguments.contexts)?,
+        annotations: named::annotations(&arguments.annotations)?,
     })
 }
 

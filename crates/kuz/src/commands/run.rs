@@ -7,7 +7,7 @@ use std::io::Write as _;
 use kuz_build::error::{BuildError, Class};
 use kuz_build::event::Stream;
 use kuz_build::start::{self, Ended, StartRequest, Volume};
-use kuz_build::{Events, Session};
+use kuz_build::{Cancel, Events, Session};
 
 use super::build::network;
 use crate::args::{ProgressArg, RunArgs};
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
         let cancel = signals::listen(false);
         let events: &Events<'_> = &|event| progress.on(&event);
         let session = Session::open(&machine, &cancel, events)?;
-        start::start(&session, &request, &mut pass_on)
+        start::start(&session, &request, &mut |stream, bytes| pass_on(stream, bytes, &cancel))
     };
     match attempt() {
         Ok(Ended::Code(code)) => code,
@@ -39,15 +39,18 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
     }
 }
 
-/// What the program writes, as it comes. Nobody listening is no reason to stop it: it learns of that itself.
-fn pass_on(stream: Stream, bytes: &[u8]) {
-    let _ = match stream {
+/// What the program writes, as it comes. Where nobody listens any more it gets the signal that a pipe would give it.
+fn pass_on(stream: Stream, bytes: &[u8], cancel: &Cancel) {
+    let written = match stream {
         Stream::Out => {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         }
         Stream::Err => std::io::stderr().write_all(bytes),
     };
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        cancel.signal(signal_hook::consts::SIGPIPE);
+    }
 }
 
 fn request(arguments: &RunArgs) -> Result<StartRequest, String> {

@@ -115,11 +115,11 @@ const CASES: &[Case] = &[
         shown: "COPY --chown=nobody",
     },
     Case {
-        name: "not supported yet",
-        dockerfile: Some("FROM scratch\nADD https://127.0.0.1/a /\n"),
+        name: "bad address of a repository",
+        dockerfile: Some("FROM scratch\nADD https://h/a.git#--upload-pack=x /\n"),
         arguments: &["ctx"],
         code: 3,
-        message: "not supported yet",
+        message: "its branch, tag or commit `--upload-pack=x` is none",
         shown: "ADD https",
     },
     Case {

@@ -69,7 +69,9 @@ pub(super) fn account(guest: &GuestRoot, order: &InitOrder) -> Result<Account> {
         }
     }
     // Groups that don't exist in the sandbox cannot be joined; their files belong to nobody in it anyway.
-    let groups = identity.supplementary.into_iter().filter(|&id| id < order.ids).collect();
+    // The group of the user is among its groups: a file that refuses it refuses it in both roles (CVE-2022-36109).
+    let groups = std::iter::once(identity.gid).chain(identity.supplementary);
+    let groups: Vec<u32> = groups.filter(|&id| id < order.ids).collect();
     let groups = (order.ids > 1).then_some(groups);
     Ok(Account { uid: identity.uid, gid: identity.gid, groups, home: identity.home })
 }
