@@ -4,12 +4,13 @@
 //! makes one form from another only when it isn't there: blob (fetch), scan (diff id verified, path index), tree
 //! (unpack), tar (pack). Work on one layer is done once, however many ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kuz_image::compress::{self, Compression};
+use kuz_image::index::ancestors;
 use kuz_image::index::Node;
-use kuz_image::{Descriptor, DiffId, Digest, LayerIndex, Stack, media_type};
+use kuz_image::{Descriptor, DiffId, Digest, IndexEntry, LayerIndex, Stack, media_type};
 
 use crate::error::BuildError;
 use crate::event::Event;
@@ -122,17 +123,23 @@ impl<'s> Layers<'s> {
 
     /// The layer's tar was read through once: its diff id is verified, its size and path index are in the store.
     pub(crate) fn scan(&self, layer: &Layer) -> Result<(), BuildError> {
-        let Layer::Base { base, position, diff_id } = layer else { return Ok(()) };
+        let (Layer::Base { diff_id, .. } | Layer::Tar(diff_id)) = layer else { return Ok(()) };
         let turn = self.turn(Work::Read, &diff_id.0);
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let blob = self.fetch(*base, *position)?;
-        if self.session.layer(diff_id)?.is_some_and(|known| known.blobs.iter().any(|b| b.digest == blob.digest)) {
+        let blob = match layer {
+            Layer::Base { base, position, .. } => self.fetch(*base, *position)?,
+            _ => self.session.blob_of(diff_id)?,
+        };
+        let known = self.session.layer(diff_id)?;
+        if known.is_some_and(|known| known.blobs.iter().any(|have| have.digest == blob.digest))
+            && self.session.index(diff_id)?.is_some()
+        {
             return Ok(());
         }
         self.session.cancelled()?;
         let file = self.session.open_blob(&blob.digest)?;
         let refused = |source: Box<dyn std::error::Error + Send + Sync>| BuildError::Refused {
-            action: format!("read layer {} of the base image", blob.digest.short()),
+            action: format!("read layer {}", blob.digest.short()),
             source,
         };
         let reader = compress::reader(compression(&blob)?, file).map_err(|error| refused(Box::new(error)))?;
@@ -187,7 +194,9 @@ impl<'s> Layers<'s> {
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error| BuildError::store("unpack a layer", error);
         let trees = self.session.trees()?;
-        if let Some(name) = trees.find(diff_id).map_err(failed)? {
+        if let Some(identity) = self.identity(stack, at, diff_id)?
+            && let Some(name) = trees.find(&identity).map_err(failed)?
+        {
             return Ok(name);
         }
         let blob = match layer {
@@ -207,27 +216,48 @@ impl<'s> Layers<'s> {
         let scanned = applied.scanned;
         let record = TreeRecord { diff_id: None, files: scanned.index.entries.len() as u64, bytes: scanned.bytes };
         self.note_scanned(diff_id, &blob, scanned)?;
+        let mut identity = diff_id.clone();
         if !applied.implied.is_empty() {
-            // Directories that this layer only passes through look as they do in the layers below.
-            let below = stack.iter().take(at).map(|layer| self.index(layer)).collect::<Result<Vec<_>, _>>()?;
-            let below = Stack::new(below);
-            let known = |path: Vec<u8>| below.get(&path).cloned().map(|entry| (path, entry));
-            let directories: Vec<_> = applied.implied.into_iter().filter_map(known).collect();
-            // As a directory it would hide what the link below leads to, and be another place than other builders mean.
-            let other = directories.iter().find(|(_, entry)| !matches!(entry.node, Node::Dir { .. }));
-            if let Some((path, _)) = other {
-                return Err(BuildError::Refused {
-                    action: format!("unpack layer {}", diff_id.0.short()),
-                    source: format!(
-                        "it has files below `{}`, which is no directory in the layers below",
-                        path.escape_ascii()
-                    )
-                    .into(),
-                });
-            }
+            let (directories, name) = self.settled(stack, at, diff_id, &applied.implied)?;
             worker.settle(tree.name().as_str(), &directories).map_err(unpack)?;
+            identity = name;
         }
-        trees.publish(tree, diff_id, &record).map_err(failed)
+        trees.publish(tree, &identity, &record).map_err(failed)
+    }
+
+    /// What names a layer's tree: the layer itself, unless it passes through directories that it does not list. Those
+    /// look as they do in the layers below, so its tree is another over other layers. `None` while that isn't known.
+    fn identity(&self, stack: &[Layer], at: usize, diff_id: &DiffId) -> Result<Option<DiffId>, BuildError> {
+        let Some(index) = self.session.index(diff_id)? else { return Ok(None) };
+        let implied = implied(&index);
+        if implied.is_empty() {
+            return Ok(Some(diff_id.clone()));
+        }
+        Ok(Some(self.settled(stack, at, diff_id, &implied)?.1))
+    }
+
+    /// Directories that a layer implies, as the layers below have them, and what names a tree in which they look so.
+    fn settled(
+        &self,
+        stack: &[Layer],
+        at: usize,
+        diff_id: &DiffId,
+        implied: &[Vec<u8>],
+    ) -> Result<(Vec<(Vec<u8>, IndexEntry)>, DiffId), BuildError> {
+        let below = stack.iter().take(at).map(|layer| self.index(layer)).collect::<Result<Vec<_>, _>>()?;
+        let below = Stack::new(below);
+        let known = |path: &Vec<u8>| below.get(path).cloned().map(|entry| (path.clone(), entry));
+        let directories: Vec<_> = implied.iter().filter_map(known).collect();
+        // As a directory it would hide what the link below leads to, and be another place than other builders mean.
+        if let Some((path, _)) = directories.iter().find(|(_, entry)| !matches!(entry.node, Node::Dir { .. })) {
+            let path = path.escape_ascii();
+            return Err(BuildError::Refused {
+                action: format!("unpack layer {}", diff_id.0.short()),
+                source: format!("it has files below `{path}`, which is no directory in the layers below").into(),
+            });
+        }
+        let name = DiffId(Digest::of(format!("{diff_id} over {directories:?}").as_bytes()));
+        Ok((directories, name))
     }
 
     /// The layer as a tar in the store: its diff id and the descriptor for a manifest.
@@ -251,10 +281,13 @@ impl<'s> Layers<'s> {
     pub(crate) fn trees(&self, stack: &[Layer], places: &[usize]) -> Result<Vec<String>, BuildError> {
         let trees = self.session.trees()?;
         let mut missing = 0;
-        for layer in places.iter().filter_map(|&at| stack.get(at)) {
+        for (at, layer) in places.iter().filter_map(|&at| Some((at, stack.get(at)?))) {
             if let Layer::Base { diff_id, .. } | Layer::Tar(diff_id) = layer {
-                let found = trees.find(diff_id).map_err(|error| BuildError::store("read a tree's record", error))?;
-                missing += usize::from(found.is_none());
+                let found = match self.identity(stack, at, diff_id)? {
+                    Some(identity) => trees.find(&identity),
+                    None => Ok(None),
+                };
+                missing += usize::from(found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none());
             }
         }
         let one = |&at: &usize| self.tree(stack, at).map(String::from);
@@ -264,7 +297,7 @@ impl<'s> Layers<'s> {
         self.session.worker()?;
         std::thread::scope(|scope| {
             let jobs: Vec<_> = places.iter().map(|at| scope.spawn(move || one(at))).collect();
-            jobs.into_iter().map(|job| job.join().unwrap_or(Err(BuildError::Cancelled))).collect()
+            jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         })
     }
 
@@ -272,6 +305,19 @@ impl<'s> Layers<'s> {
     pub(crate) fn all_trees(&self, stack: &[Layer]) -> Result<Vec<String>, BuildError> {
         self.trees(stack, &(0..stack.len()).collect::<Vec<_>>())
     }
+}
+
+/// Directories that a layer's entries lie in and that it does not list itself, in order.
+fn implied(index: &LayerIndex) -> Vec<Vec<u8>> {
+    let mut missing = BTreeSet::new();
+    let mut last: &[u8] = b"";
+    for path in index.entries.keys() {
+        let Some(parent) = ancestors(path).next().filter(|parent| *parent != last) else { continue };
+        last = parent;
+        let unlisted = std::iter::once(parent).chain(ancestors(parent));
+        missing.extend(unlisted.filter(|at| !at.is_empty() && !index.entries.contains_key(*at)).map(<[u8]>::to_vec));
+    }
+    missing.into_iter().collect()
 }
 
 fn gone(digest: &Digest) -> BuildError {

@@ -118,3 +118,29 @@ fn help_is_an_answer_and_has_examples() {
     assert_eq!(ran.code, 0);
     assert!(ran.stdout.contains("kuz build -t app ."), "{}", ran.stdout);
 }
+
+#[test]
+fn every_failure_has_its_object_where_it_belongs() {
+    let place = Place::new();
+    place.dockerfile("FROM scratch\nCOPY . /\n");
+    for arguments in [&["-q", "build", "ctx"][..], &["--bogus", "build", "ctx"], &["build", "--bogus", "ctx"]] {
+        let ran = place.kuz(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}");
+        assert_eq!(ran.json()["success"], false);
+    }
+    for flags in [&["--platform", "x,y"][..], &["--bogus"]] {
+        let ran = place.build(&[&["-o", "type=oci,dest=-"], flags].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{flags:?}");
+        let last = ran.stderr.lines().last().unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(last).unwrap()["success"], false);
+    }
+}
+
+#[test]
+fn a_failed_build_leaves_no_id_of_an_earlier_one() {
+    let place = Place::new();
+    place.dockerfile("FROM scratch\nCOPY missing /\n");
+    place.write("id", "sha256:old");
+    assert_eq!(place.build(&["--iidfile", "id"]).code, 3);
+    assert!(!place.path("id").exists());
+}
