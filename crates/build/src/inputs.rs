@@ -10,11 +10,13 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use kuz_dockerfile::{Diagnostic, Dockerfile, Severity};
+use kuz_dockerfile::ignore::Ignore;
+use kuz_dockerfile::{Diagnostic, Dockerfile};
 use kuz_rootfs::{GuestPath, Root};
 
+use crate::check;
 use crate::contexts::{LocalContext, NamedContext};
-use crate::error::{BuildError, Findings};
+use crate::error::BuildError;
 use crate::remote_context::{self, Remote};
 use crate::request::BuildRequest;
 use crate::scratch::Scratch;
@@ -43,20 +45,21 @@ pub(crate) struct Inputs {
 /// Reads and parses what the request names.
 pub(crate) fn read(session: &Session<'_>, request: &BuildRequest) -> Result<Inputs, BuildError> {
     let (file, bytes, context) = files(session, request)?;
-    let parsed = kuz_dockerfile::parse(&bytes);
-    let mut diagnostics = parsed.diagnostics;
-    if diagnostics.iter().any(|finding| finding.severity == Severity::Error) {
-        diagnostics.retain(|finding| finding.severity == Severity::Error);
-        return Err(BuildError::Findings(Box::new(Findings { file, source: parsed.file.source, diagnostics })));
-    }
-    diagnostics.extend(kuz_dockerfile::lint::lint(&parsed.file));
-    // The rules know the file alone: a name that they don't know may be a named context's.
-    diagnostics.retain(|finding| {
-        let named = parsed.file.source.get(finding.span.start..finding.span.end);
-        finding.rule != "CopyFromUnknown" || named.is_none_or(|name| !request.contexts.contains_key(name))
-    });
+    let (dockerfile, warnings) = check::judge(request, &file, kuz_dockerfile::parse(&bytes))?;
     let named = request.contexts.iter().map(|(name, source)| (name.clone(), NamedContext::new(name, source))).collect();
-    Ok(Inputs { file, dockerfile: parsed.file, warnings: diagnostics, context, named })
+    Ok(Inputs { file, dockerfile, warnings, context, named })
+}
+
+/// The Dockerfile's name and text, the context and what it leaves out: all that a check reads. It starts no session,
+/// so that the context must be here.
+pub(crate) fn texts(request: &BuildRequest) -> Result<(String, Vec<u8>, PathBuf, Ignore), BuildError> {
+    let typed = request.input.build_context.as_deref().unwrap_or(".");
+    if typed == STDIN || remote_context::is_remote(typed) {
+        return Err(BuildError::input("a check needs a directory as its context (the Dockerfile may be `-f -`)"));
+    }
+    let file_on_stdin = request.dockerfile_given && request.input.dockerfile_path == STDIN;
+    let (file, bytes, context) = local(request, Path::new(typed), file_on_stdin)?;
+    Ok((file, bytes, context.path, context.ignore))
 }
 
 /// The Dockerfile's name and text, and the context.

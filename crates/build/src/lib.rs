@@ -8,6 +8,7 @@
 
 mod assemble;
 mod caches;
+pub mod check;
 mod compressed;
 mod contexts;
 pub mod contract;
@@ -45,10 +46,13 @@ pub mod upkeep;
 
 use kuz_image::{Descriptor, ImageId};
 
+pub use kuz_dockerfile::lint::{Family, RULES, Rule, rule};
 pub use kuz_dockerfile::{Diagnostic, Severity, Span};
 pub use kuz_image::Platform;
 pub use kuz_image::reference::Reference;
+pub use kuz_plan::outline::{Outline, Target};
 pub use kuz_plan::plan::Network;
+pub use kuz_plan::{Plan, print};
 pub use kuz_registry::config::{ProxySettings, RegistryConfig};
 pub use kuz_registry::credentials::CredentialPaths;
 pub use kuz_sandbox::{Cancel, Hidden, Ulimit, main_if_reexec as sandbox_entry};
@@ -91,7 +95,7 @@ pub fn build(
 fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, BuildError> {
     let inputs = inputs::read(session, request)?;
     let plan = resolve::plan(session, request, &inputs)?;
-    warn(session, &inputs, &plan);
+    warn(session, request, &inputs, &plan)?;
     let execution = Execution::new(session, request, &inputs, &plan)?;
     let done = execution.run()?;
     let image = execution.assemble(&done)?;
@@ -103,16 +107,39 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     Ok(Built { image_id: image.id, manifest: image.manifest, size: Some(image.size), names, message: None })
 }
 
-/// Tells the findings that do not stop the build, in the order of the file.
-fn warn(session: &Session<'_>, inputs: &inputs::Inputs, plan: &kuz_plan::Plan) {
-    let mut diagnostics = inputs.warnings.clone();
-    diagnostics.extend(plan.warnings.iter().cloned());
-    if diagnostics.is_empty() {
-        return;
+/// A build's plan, with every base image looked up, and what is said about it; nothing is built.
+pub fn plan(
+    request: &BuildRequest,
+    machine: &Machine,
+    cancel: &Cancel,
+    events: &Events<'_>,
+) -> Result<kuz_plan::Plan, BuildError> {
+    let session = Session::open(machine, cancel, events)?;
+    let inputs = inputs::read(&session, request)?;
+    let mut plan = resolve::plan(&session, request, &inputs)?;
+    warn(&session, request, &inputs, &plan)?;
+    plan.warnings.clear();
+    Ok(plan)
+}
+
+/// Tells the findings that do not stop the build, in the order of the file; or stops it, where the file asks for that.
+fn warn(
+    session: &Session<'_>,
+    request: &BuildRequest,
+    inputs: &inputs::Inputs,
+    plan: &kuz_plan::Plan,
+) -> Result<(), BuildError> {
+    let subject =
+        check::Subject { file: &inputs.dockerfile, context: &inputs.context.path, ignore: &inputs.context.ignore };
+    let judged = check::warnings(request, &subject, plan, inputs.warnings.clone());
+    let in_file = |diagnostics| {
+        Box::new(Findings { file: inputs.file.clone(), source: inputs.dockerfile.source.clone(), diagnostics })
+    };
+    let diagnostics = judged.map_err(|found| BuildError::Findings(in_file(found)))?;
+    if !diagnostics.is_empty() {
+        (session.events)(Event::Warnings(in_file(diagnostics)));
     }
-    diagnostics.sort_by_key(|finding| finding.span.start);
-    let findings = Findings { file: inputs.file.clone(), source: inputs.dockerfile.source.clone(), diagnostics };
-    (session.events)(Event::Warnings(Box::new(findings)));
+    Ok(())
 }
 
 /// Puts the image under its tags; without any it stays findable by its id.

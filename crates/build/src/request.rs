@@ -12,7 +12,7 @@ use kuz_sandbox::{Hidden, Ulimit};
 use crate::contract::InputData;
 
 /// A build, as asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct BuildRequest {
     /// The specification's four fields.
     pub input: InputData,

@@ -25,17 +25,7 @@ const ROUNDS: usize = 8;
 
 /// A plan of the inputs, with every image that it needs resolved.
 pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Inputs) -> Result<Plan, BuildError> {
-    let host = Platform::host();
-    let wanted = Request {
-        build_args: request.input.build_args.clone().unwrap_or_default(),
-        target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| host.clone()),
-        build_platform: host,
-        labels: request.labels.clone(),
-        network: request.network,
-        named_contexts: directories(request),
-        named_images: named_images(request),
-    };
+    let wanted = wanted(request);
     let mut known = KnownImages::new();
     for _ in 0..ROUNDS {
         match kuz_plan::plan(&inputs.dockerfile, &wanted, &known) {
@@ -58,6 +48,21 @@ pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Input
         }
     }
     Err(BuildError::input("the base images' ONBUILD triggers name ever more images"))
+}
+
+/// The request, as far as planning goes.
+pub(crate) fn wanted(request: &BuildRequest) -> Request {
+    let host = Platform::host();
+    Request {
+        build_args: request.input.build_args.clone().unwrap_or_default(),
+        target: request.target.clone(),
+        platform: request.platform.clone().unwrap_or_else(|| host.clone()),
+        build_platform: host,
+        labels: request.labels.clone(),
+        network: request.network,
+        named_contexts: directories(request),
+        named_images: named_images(request),
+    }
 }
 
 /// The named contexts that are directories.

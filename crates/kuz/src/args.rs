@@ -35,11 +35,25 @@ Standard output carries one JSON object, on success and on failure:
   {\"imageId\":\"sha256:…\",\"tag\":\"app\",\"size\":123,\"success\":true}
 Everything else goes to standard error.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  kuz check                              ./Dockerfile
+  kuz check docker/Dockerfile .          another one, and the context that it copies from
+  kuz check --format sarif > kuz.sarif   for code scanning; `github` writes annotations
+  kuz check --enable python              with the rules that are off by themselves
+
+Exit code 3 if there is an error or a warning. Rules: docs/rules.md";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Box<BuildArgs>),
+    /// Say what is wrong or doubtful with a Dockerfile, without building
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Show the plan of a build, every step expanded, without building
+    Plan(PlanArgs),
     /// Start an image in the sandbox
     Run(RunArgs),
     /// Fetch an image from a registry
@@ -147,6 +161,12 @@ pub(crate) struct BuildArgs {
     /// Load into the Docker daemon
     #[arg(long)]
     pub(crate) load: bool,
+    /// Check the Dockerfile only (as `kuz check --target`)
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Instead of building: check, outline or targets; `,format=json` for programs
+    #[arg(long, value_name = "WHAT", conflicts_with = "check")]
+    pub(crate) call: Option<String>,
     /// type=oci|docker[,tar=false],dest=PATH; type=image[,push=true]; type=registry
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
@@ -174,6 +194,91 @@ pub(crate) enum ProgressArg {
     Plain,
     /// Nothing
     Quiet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The Dockerfile, or a directory that has one
+    #[arg(default_value = ".")]
+    pub(crate) file: String,
+    /// The directory that COPY and ADD read from [default: the Dockerfile's]
+    pub(crate) context: Option<String>,
+    /// How findings are written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: CheckFormat,
+    /// Set an ARG: NAME=VALUE, or NAME to take the value from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Check only what this stage needs
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// Turn on a rule that is off: its name or code, a family, or all
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub(crate) enable: Vec<String>,
+    /// Fail from this severity on
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) fail_on: FailOn,
+    /// Registries that base images may come from
+    #[arg(long = "trusted-registry", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) trusted_registries: Vec<String>,
+    /// Labels that the image must have
+    #[arg(long = "require-label", value_name = "KEY", value_delimiter = ',')]
+    pub(crate) required_labels: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The directory that COPY and ADD read from
+    #[arg(default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long)]
+    pub(crate) file: Option<String>,
+    /// Set an ARG: NAME=VALUE, or NAME to take the value from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Stop at this stage
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// What the image is for, such as linux/amd64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Network for RUN
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: NetworkArg,
+    /// Set a label of the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// How the plan is written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people, with the lines of the file
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub Actions
+    Github,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// Errors only
+    Error,
+    /// Errors and warnings
+    #[default]
+    Warning,
+    /// Any finding
+    Note,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod exit_code;
+mod findings;
 mod machine;
 mod named;
 mod progress;
@@ -46,6 +47,8 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
     };
     match cli.command {
         Command::Build(arguments) => commands::build::run(&arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),
         Command::Push(arguments) => commands::remote::push(&arguments),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`plan()`] is called again with what it asked for until the plan is ready. [`key`] gives steps their cache keys,
-//! [`print`] shows a plan. No files, network, clock or environment.
+//! [`print`] shows a plan, [`outline`] what a file offers. No files, network, clock or environment.
 
 mod config;
 mod expand;
@@ -14,6 +14,7 @@ mod files;
 mod history;
 pub mod key;
 mod mounts;
+pub mod outline;
 mod path;
 pub mod plan;
 mod ports;

@@ -25,6 +25,9 @@ pub(crate) fn run(arguments: &BuildArgs) -> u8 {
             return exit_code::USAGE;
         }
     };
+    if arguments.check || arguments.call.is_some() {
+        return super::check::called(arguments.call.as_deref().unwrap_or("check"), &request, &progress);
+    }
     if request.outputs.iter().any(to_stdout) {
         result::stdout_is_taken();
     }
@@ -170,7 +173,7 @@ pub(crate) fn network(asked: NetworkArg) -> Network {
 }
 
 /// `NAME=VALUE`, or `NAME` with the value of the environment; a name that is not set there is left out.
-fn build_args(words: &[String]) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn build_args(words: &[String]) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
     for word in words {
         let (name, value) = match word.split_once('=') {
@@ -187,7 +190,7 @@ fn build_args(words: &[String]) -> Result<BTreeMap<String, String>, String> {
     Ok(values)
 }
 
-fn pair(flag: &str, word: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(flag: &str, word: &str) -> Result<(String, String), String> {
     match word.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         None if !word.is_empty() => Ok((word.to_owned(), String::new())),

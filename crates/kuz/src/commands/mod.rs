@@ -3,8 +3,10 @@
 //! All work is `kuz_build`'s; here are words for people, JSON for programs, and exit codes.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod images;
 mod passed;
+pub(crate) mod plan;
 pub(crate) mod remote;
 pub(crate) mod run;
 pub(crate) mod store;

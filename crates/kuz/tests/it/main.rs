@@ -7,6 +7,7 @@
 
 mod base;
 mod cache;
+mod check;
 mod contexts;
 mod contract;
 mod faults;
@@ -14,9 +15,12 @@ mod hostile;
 mod images;
 mod kill;
 mod kit;
+mod layers;
 mod mounts;
 mod probes;
+mod sources;
 mod steps;
 mod traces;
 mod users;
+mod web;
 mod wrong_inputs;
