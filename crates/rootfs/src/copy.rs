@@ -242,8 +242,9 @@ impl<'s, W: Write> CopyLayer<'s, W> {
             return Err(refuse(&header.path, "climbs with `..`"));
         }
         if inside.is_root() {
-            // The destination is there, whatever the archive says of it.
-            return Ok(());
+            // The destination is there. Some archives begin with a nameless file.
+            let harmless = matches!(header.kind, Kind::Dir | Kind::File);
+            return if harmless { Ok(()) } else { Err(refuse(&header.path, "is no directory")) };
         }
         let located = self.locate(inside.as_bytes())?;
         check_path(&located)?;

@@ -178,6 +178,29 @@ fn owners_modes_and_times() {
 }
 
 #[test]
+fn owners_are_kept_when_asked_for() {
+    let mut owned = file("sub/f", "x");
+    (owned.0.uid, owned.0.gid) = (5, 6);
+    let options = CopyOptions { keeps_owner: true, ..to("/new/") };
+    let got = copy_onto(&base(), options, &[many(vec![dir("sub"), owned])]).unwrap();
+    assert_eq!(got, ["dir new 755 0:0", "dir new/sub 755 0:0", "file new/sub/f 644 5:6 x"]);
+}
+
+#[test]
+fn of_several_files_for_one_name_the_last_is_seen() {
+    let below = Stack::default();
+    let mut layer = CopyLayer::new(&below, to("/new"), LayerWriter::new(Vec::new()));
+    for content in ["one", "other"] {
+        layer.begin_source(content.as_bytes(), false).unwrap();
+        let entry = CopyEntry { relative: Vec::new(), header: file("", content).0, inode: None };
+        layer.add(&entry, &mut content.as_bytes()).unwrap();
+    }
+    let (tar, scanned) = layer.finish().unwrap();
+    assert_eq!(listing(&tar).last().map(String::as_str), Some("file new 644 0:0 other"));
+    assert_eq!(scanned.index.entries.len(), 1);
+}
+
+#[test]
 fn workdir_makes_what_is_missing() {
     for (path, made, want) in [
         ("/app", false, vec![]),
@@ -202,6 +225,7 @@ fn archives_are_unpacked_below_the_destination() {
     let mut owned = file("./usr/x", "1");
     owned.0.uid = 9;
     let inside = [
+        file(".", ""),
         dir("./"),
         owned,
         symlink("l", "usr"),
