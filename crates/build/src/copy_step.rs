@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{Read, Seek as _};
 
+use kuz_dockerfile::Diagnostic;
 use kuz_image::compress::{self, Compression};
 use kuz_image::scan::{LayerWriter, Scanned};
 use kuz_image::tar::{Header, Kind, TarReader};
@@ -19,7 +20,7 @@ use kuz_rootfs::context::{Context, ContextError, EntryKind, Source};
 use kuz_rootfs::copy::{CopyEntry, CopyError, CopyLayer, CopyOptions};
 use kuz_store::StepRecord;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, Findings};
 use crate::event::{Event, StepName};
 use crate::execute::{Execution, Outcome, StageDone, Stand};
 use crate::layers::Layer;
@@ -91,9 +92,7 @@ impl Execution<'_> {
         let owner = if directory.user.is_empty() {
             (0, 0)
         } else {
-            accounts::identity(&directory.user, accounts_of(&stack))
-                .map(|identity| (identity.uid, identity.gid))
-                .map_err(|error| self.finding("UnknownUser", step.span, error.to_string(), None))?
+            self.owner_or_root(step, &directory.user, &stack)?
         };
         let options =
             CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
@@ -131,12 +130,11 @@ impl Execution<'_> {
                 Some(Chmod::parse(text).map_err(|error| self.finding("BadChmod", step.span, error.to_string(), None))?)
             }
         };
-        // Words count, not matches: of several matches for one name the last stays.
-        let count = copy.inline.len() + copy.sources.len();
         let keeps_owner = owner.is_none() && matches!(sources, Sources::Layers(..));
         let options = CopyOptions {
             dest: copy.dest.clone().into_bytes(),
-            dest_is_dir: copy.dest.ends_with('/') || count > 1,
+            // However many sources there are: of several files for one name the last stays, as in BuildKit.
+            dest_is_dir: copy.dest.ends_with('/'),
             owner: owner.unwrap_or_default(),
             keeps_owner,
             chmod,
@@ -173,12 +171,29 @@ impl Execution<'_> {
 
     /// Whom `--chown` means.
     fn owner(&self, step: &Step, copy: &Copy, spec: &str, stack: &Stack) -> Result<(u32, u32), BuildError> {
+        if !is_linked(copy) {
+            return self.owner_or_root(step, spec, stack);
+        }
         accounts::owner(spec, accounts_of(stack)).map_err(|error| {
-            let hint = (is_linked(copy) && accounts::is_named(spec)).then(|| {
+            let hint = accounts::is_named(spec).then(|| {
                 "a layer made with --link does not see the files below it: give numbers, or leave out --link".to_owned()
             });
             self.finding("UnknownUser", step.span, error.to_string(), hint)
         })
+    }
+
+    /// Whom `--chown` or USER means, as far as the image knows. A name that it does not know is root's, which is told.
+    fn owner_or_root(&self, step: &Step, spec: &str, stack: &Stack) -> Result<(u32, u32), BuildError> {
+        let (owner, unknown) = accounts::owner_or_root(spec, accounts_of(stack))
+            .map_err(|error| self.finding("UnknownUser", step.span, error.to_string(), None))?;
+        if let Some(unknown) = unknown {
+            let message = format!("{unknown}: the files belong to {}:{}", owner.0, owner.1);
+            let warning = Diagnostic::warning("UnknownUser", step.span, message).hint("add the user or group before");
+            let (file, source) = (self.inputs.file.clone(), self.inputs.dockerfile.source.clone());
+            let findings = Findings { file, source, diagnostics: vec![warning] };
+            (self.session.events)(Event::Warnings(Box::new(findings)));
+        }
+        Ok(owner)
     }
 
     /// ADD unpacks archives of a context unless told otherwise, those from the web only when told so.
