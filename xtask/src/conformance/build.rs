@@ -115,10 +115,12 @@ impl Attempt<'_> {
         let Self { case, room, .. } = self;
         let Build { dockerfile, dockerfile_outside_ctx, build_args, target, platform, secrets, flags, named_contexts } =
             &case.build;
-        let name = dockerfile.as_deref().unwrap_or("Dockerfile");
-        let folder = if *dockerfile_outside_ctx { &case.folder } else { context };
         let mut command = Command::new(&self.workshop.program);
-        command.args(["build", "--progress=plain", "-t", "case", "-f"]).arg(folder.join(name));
+        command.args(["build", "--progress=plain", "-t", "case"]);
+        if dockerfile.is_some() || *dockerfile_outside_ctx {
+            let folder = if *dockerfile_outside_ctx { &case.folder } else { context };
+            command.arg("-f").arg(folder.join(dockerfile.as_deref().unwrap_or("Dockerfile")));
+        }
         command.arg("-o").arg(format!("type=oci,tar=false,dest={}", layout.display()));
         for (name, value) in build_args {
             command.arg("--build-arg").arg(format!("{name}={value}"));
