@@ -9,6 +9,7 @@ use kuz_image::Digest;
 use crate::expand;
 use crate::path;
 use crate::plan::{Copy, Inline, MakeDir, Op, Source, Step, Word as PlanWord};
+use crate::redact;
 use crate::steps::{Effect, Lowering};
 
 impl Lowering<'_> {
@@ -123,7 +124,7 @@ fn created_by(keyword: &str, copy: &ast::Copy, planned: &Copy, dest: &str) -> St
     words.extend(copy.parents.then(|| "--parents".to_owned()));
     words.extend(planned.chown.as_ref().map(|owner| format!("--chown={owner}")));
     words.extend(planned.chmod.as_ref().map(|mode| format!("--chmod={mode}")));
-    words.extend(planned.sources.iter().map(|source| source.text.clone()));
+    words.extend(planned.sources.iter().map(|source| redact::addresses(&source.text).into_owned()));
     words.extend(planned.inline.iter().map(|file| format!("<<{}", file.name)));
     words.push(dest.to_owned());
     format!("{} # buildkit", words.join(" "))

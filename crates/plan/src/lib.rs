@@ -20,6 +20,7 @@ pub mod plan;
 mod ports;
 pub mod print;
 mod reach;
+mod redact;
 pub mod request;
 mod run;
 mod scope;

@@ -178,7 +178,11 @@ impl Lowering<'_> {
             Ok(None) => {}
             Ok(Some((op, created_by))) => {
                 let span = self.at.unwrap_or(instruction.span);
-                self.steps.push(Step { op, span, text: instruction.text.clone(), created_by });
+                let text = match op {
+                    Op::Add(_) => crate::redact::addresses(&instruction.text).into_owned(),
+                    _ => instruction.text.clone(),
+                };
+                self.steps.push(Step { op, span, text, created_by });
             }
             Err(error) => self.report(error),
         }

@@ -135,7 +135,7 @@ impl Inner {
     }
 }
 
-/// Where there's an ETag, it alone is meant: dates are coarse.
+/// Where there's an `ETag`, it alone is meant: dates are coarse.
 fn conditional<'a>(call: Call<'a>, known: Option<&Validators>) -> Call<'a> {
     match known {
         Some(Validators { etag: Some(etag), .. }) => call.header(IF_NONE_MATCH, etag),
@@ -195,15 +195,12 @@ pub fn decode(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((&byte, more)) = rest.split_first() {
         let hex = more.get(..2).and_then(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-        match hex.filter(|_| byte == b'%') {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = more.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(byte);
-                rest = more;
-            }
+        if let Some(decoded) = hex.filter(|_| byte == b'%') {
+            bytes.push(decoded);
+            rest = more.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(byte);
+            rest = more;
         }
     }
     bytes

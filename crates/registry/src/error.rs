@@ -40,11 +40,10 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Resolve => "resolve",
-            Self::FetchBlob => "fetch",
+            Self::FetchBlob | Self::Download => "fetch",
             Self::Push => "push",
             Self::CheckPush => "check that a push is allowed to",
             Self::Login => "log in to",
-            Self::Download => "fetch",
         })
     }
 }

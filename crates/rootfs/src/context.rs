@@ -34,6 +34,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// What two rules make of a path together.
+    #[must_use]
     pub fn and(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Drop => Self::Drop,

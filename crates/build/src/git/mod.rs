@@ -127,11 +127,11 @@ impl Revision {
         let is_dir = found
             .stat
             .is_some_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory);
-        if !is_dir {
-            return Err(refused("it is no directory there"));
-        }
         if wanted.climbs() || found.real != wanted.as_bytes() {
             return Err(refused("a symbolic link or `..` is on the way"));
+        }
+        if !is_dir {
+            return Err(refused("it is no directory there"));
         }
         Ok(tree.join(subdir.trim_matches('/')))
     }
