@@ -237,7 +237,9 @@ impl Execution<'_> {
             let mut found = selection::select(&stack, wanted.start.as_bytes()).map_err(failed)?;
             found.retain(|source| source.is_dir() || !wanted.excludes_file(&source.name));
             if !wanted.wants_all() {
-                found.iter_mut().for_each(|source| source.keep(|path, is_dir| wanted.below(path, is_dir)));
+                for source in &mut found {
+                    source.keep(|path, is_dir| wanted.below(path, is_dir));
+                }
             }
             marks.push(found.len());
             chosen.extend(found);

@@ -67,7 +67,7 @@ impl GitSource {
             return true;
         }
         let is_web = word.starts_with("http://") || word.starts_with("https://");
-        is_web && word.split(['#', '?']).next().is_some_and(|path| path.ends_with(".git"))
+        is_web && word.split(['#', '?']).next().is_some_and(|path| path.strip_suffix(".git").is_some())
     }
 
     /// Reads a word.

@@ -17,7 +17,7 @@ use crate::git::GitSource;
 use crate::session::Session;
 
 /// A whole run: large repositories on slow lines take their time; git itself gives up on a line that stands still.
-const DEADLINE: Duration = Duration::from_mins(60);
+const DEADLINE: Duration = Duration::from_hours(1);
 /// How often a running git is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// Standard output is a list of a few names.
