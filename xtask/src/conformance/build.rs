@@ -18,7 +18,7 @@ use crate::Outcome;
 use crate::problem::Problem;
 
 /// A build that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// The end of the program's messages that is shown.
 const SHOWN: usize = 300;
 
@@ -179,16 +179,14 @@ impl Attempt<'_> {
         let (sender, receiver) = mpsc::channel();
         // Nobody listens any more once the time is up.
         std::thread::spawn(move || drop(sender.send(child.wait_with_output())));
-        match receiver.recv_timeout(LIMIT) {
-            Ok(output) => output.map(Some).map_err(|source| Problem::Start { program: program(), source }),
-            Err(_) => {
-                if let Some(pid) = pid {
-                    // It may have ended this moment.
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-                Ok(None)
-            }
+        if let Ok(output) = receiver.recv_timeout(LIMIT) {
+            return output.map(Some).map_err(|source| Problem::Start { program: program(), source });
         }
+        if let Some(pid) = pid {
+            // It may have ended this moment.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        Ok(None)
     }
 
     /// Trees in a store belong to ids that an ordinary user cannot remove; the program can.

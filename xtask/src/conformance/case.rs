@@ -34,6 +34,7 @@ pub(super) struct Case {
 /// A change of a context that a version control system would lose.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names of the file's fields")]
 pub(super) struct Op {
     pub(super) op: String,
     pub(super) path: String,
@@ -53,6 +54,7 @@ pub(super) struct Prebuild {
 /// How the build is called.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the names of the file's fields")]
 pub(super) struct Build {
     pub(super) dockerfile: Option<String>,
     pub(super) dockerfile_outside_ctx: bool,

@@ -88,7 +88,7 @@ fn file_differences(files: &Files, want: &ExpectedFile, context: &Path) -> Vec<S
     found
 }
 
-fn content_differences(file: &File, want: &ExpectedFile, context: &Path) -> Vec<String> {
+fn content_differences(file: &File, want: &ExpectedFile, built: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let content = file.content.as_slice();
     if let Some(text) = want.content.as_ref().filter(|text| text.as_bytes() != content) {
@@ -108,7 +108,7 @@ fn content_differences(file: &File, want: &ExpectedFile, context: &Path) -> Vec<
         found.push(format!("content has {}", shown(part.as_bytes())));
     }
     if let Some(name) = &want.same_as_ctx {
-        match std::fs::read(context.join(name.trim_start_matches('/'))) {
+        match std::fs::read(built.join(name.trim_start_matches('/'))) {
             Ok(bytes) if bytes == content => {}
             Ok(_) => found.push(format!("content is not that of {name}")),
             Err(error) => found.push(format!("{name} of the context: {error}")),

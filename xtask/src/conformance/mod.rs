@@ -100,8 +100,8 @@ fn builds(corpus: &Path, program: PathBuf, only: Option<&str>) -> Outcome<Vec<Ro
     let room = tempfile::tempdir().map_err(Problem::file("make", env::temp_dir()))?;
     let layout = room.path().join("base");
     let no_base = base::make(corpus, &layout).err();
-    let served = if no_base.is_none() { vec![busybox(layout)] } else { Vec::new() };
-    let server = LayoutServer::start(served)
+    let images = if no_base.is_none() { vec![busybox(layout)] } else { Vec::new() };
+    let server = LayoutServer::start(images)
         .map_err(|source| Problem::Net { action: "serve the stand-in image".into(), source })?;
     let config = room.path().join("kuz.toml");
     std::fs::write(&config, server.config()).map_err(Problem::file("write", &config))?;

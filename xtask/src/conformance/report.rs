@@ -84,6 +84,10 @@ pub(super) fn text(rows: &[Row]) -> String {
         State::Skipped(reason) => Some(reason),
         _ => None,
     });
+    listing(&mut out, rows, "right, in other words than the peer's", |state| match state {
+        State::OtherWords(reason) => Some(reason),
+        _ => None,
+    });
     let other = rows.iter().filter(|row| matches!(row.state, State::OtherWords(_))).count();
     let informative = rows.iter().filter(|row| row.state == State::Informative).count();
     line(&mut out, format_args!("{other} errors in other words than the peer's, {informative} informative cases"));
