@@ -52,7 +52,7 @@ pub struct CheckOptions {
 
 /// Checks the Dockerfile of a request. Errors in it are findings; an `Err` is that it cannot be read.
 pub fn check(request: &BuildRequest, options: &CheckOptions) -> Result<Findings, BuildError> {
-    for name in options.enable.iter().filter(|name| *name != "all" && !lint::is_known(name)) {
+    if let Some(name) = options.enable.iter().find(|name| *name != "all" && !lint::is_known(name)) {
         return Err(BuildError::input(format!("there is no rule `{name}` (docs/rules.md lists them)")));
     }
     let (file, bytes, context, ignore) = inputs::texts(request)?;

@@ -3,6 +3,7 @@
 //! Findings go to standard output in the form that was asked for; the exit code says whether there's something to mend.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
@@ -153,7 +154,7 @@ fn targets_text(targets: &[Target]) -> String {
 fn outline_text(outline: &Outline) -> String {
     let mut text = format!("TARGET: {}\n", render::clean(&outline.name));
     if let Some(description) = &outline.description {
-        text.push_str(&format!("DESCRIPTION: {}\n", render::clean(description)));
+        let _ = writeln!(text, "DESCRIPTION: {}", render::clean(description));
     }
     if !outline.args.is_empty() {
         let rows = outline.args.iter().map(|arg| {
