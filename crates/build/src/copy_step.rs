@@ -70,7 +70,7 @@ impl Execution<'_> {
                     )));
                 }
                 Err(failed) => return Err(self.explain(failed, step)),
-                Ok(scanned) => return self.made(scanned, key).map(placed),
+                Ok(scanned) => return self.made(scanned, &key).map(placed),
             }
         }
         Err(BuildError::Cancelled)
@@ -89,17 +89,13 @@ impl Execution<'_> {
         }
         (self.session.events)(Event::StepStarted(name.clone()));
         let stack = self.stack(&stand.layers)?;
-        let owner = if directory.user.is_empty() {
-            (0, 0)
-        } else {
-            self.owner_or_root(step, &directory.user, &stack)?
-        };
+        let owner = if directory.user.is_empty() { (0, 0) } else { self.owner_or_root(step, &directory.user, &stack)? };
         let options =
             CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
         let scanned = self
             .layer(&stack, options, |layer| layer.make_dir(directory.path.as_bytes()).map(|_| ()).map_err(Failed::from))
             .map_err(|failed| self.explain(failed, step))?;
-        self.made(scanned, key)
+        self.made(scanned, &key)
     }
 
     /// The index of all layers of a stand.
@@ -108,7 +104,7 @@ impl Execution<'_> {
         Ok(Stack::new(indexes))
     }
 
-    fn made(&self, scanned: Scanned, key: Digest) -> Result<Outcome, BuildError> {
+    fn made(&self, scanned: Scanned, key: &Digest) -> Result<Outcome, BuildError> {
         let diff_id = self.session.record_tar(scanned)?;
         let created = self.epoch_time().unwrap_or_else(|| self.session.now());
         let record = StepRecord {
@@ -117,8 +113,8 @@ impl Execution<'_> {
             tree: None,
             notes: std::collections::BTreeMap::new(),
         };
-        self.session.record_step(&key, &record)?;
-        Ok(Outcome::new(Layer::Tar(diff_id), &key, record, false))
+        self.session.record_step(key, &record)?;
+        Ok(Outcome::new(Layer::Tar(diff_id), key, record, false))
     }
 
     fn write_copy(&self, stand: &Stand<'_>, step: &Step, copy: &Copy, sources: &Sources) -> Result<Scanned, Failed> {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kuz_image::compress::{self, Compression};
-use kuz_image::index::ancestors;
 use kuz_image::index::Node;
+use kuz_image::index::ancestors;
 use kuz_image::{Descriptor, DiffId, Digest, IndexEntry, LayerIndex, Stack, media_type};
 
 use crate::error::BuildError;
@@ -55,6 +55,9 @@ enum Work {
     Fetch,
     Read,
 }
+
+/// Directories that a layer implies, with their looks, and what names a tree in which they look so.
+type Settled = (Vec<(Vec<u8>, IndexEntry)>, DiffId);
 
 /// Who works on what: one lock a content.
 type Turns = BTreeMap<(Work, Digest), Arc<Mutex<()>>>;
@@ -243,7 +246,7 @@ impl<'s> Layers<'s> {
         at: usize,
         diff_id: &DiffId,
         implied: &[Vec<u8>],
-    ) -> Result<(Vec<(Vec<u8>, IndexEntry)>, DiffId), BuildError> {
+    ) -> Result<Settled, BuildError> {
         let below = stack.iter().take(at).map(|layer| self.index(layer)).collect::<Result<Vec<_>, _>>()?;
         let below = Stack::new(below);
         let known = |path: &Vec<u8>| below.get(path).cloned().map(|entry| (path.clone(), entry));
@@ -287,7 +290,8 @@ impl<'s> Layers<'s> {
                     Some(identity) => trees.find(&identity),
                     None => Ok(None),
                 };
-                missing += usize::from(found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none());
+                missing +=
+                    usize::from(found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none());
             }
         }
         let one = |&at: &usize| self.tree(stack, at).map(String::from);

@@ -122,7 +122,7 @@ pub(crate) struct BuildArgs {
     /// Annotate the image's manifest: [manifest:]KEY=VALUE; may be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub(crate) annotations: Vec<String>,
-    /// Let a name stand for a directory, docker-image://NAME, oci-layout://DIR[:TAG|@DIGEST] or a git address
+    /// Let a name stand for a directory, `docker-image://NAME`, `oci-layout://DIR[:TAG|@DIGEST]` or a git address
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) contexts: Vec<String>,
     /// Add a line to /etc/hosts for RUN

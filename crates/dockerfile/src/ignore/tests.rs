@@ -1,3 +1,5 @@
+//! Patterns and paths against what other builders decide.
+
 use super::*;
 
 fn ignore(lines: &str) -> Ignore {

@@ -1,3 +1,5 @@
+//! Small files against the tree and the findings that they must give.
+
 use super::*;
 use crate::ast::{Command, Healthcheck, Kind};
 

@@ -337,10 +337,7 @@ mod tests {
             (
                 "devices",
                 vec![header("a", Kind::Char { major: 0, minor: 0 }), header("b", Kind::Fifo)],
-                vec![
-                    ("a", Node::Special(Special::Char { major: 0, minor: 0 })),
-                    ("b", Node::Special(Special::Fifo)),
-                ],
+                vec![("a", Node::Special(Special::Char { major: 0, minor: 0 })), ("b", Node::Special(Special::Fifo))],
             ),
             (
                 "hard links",

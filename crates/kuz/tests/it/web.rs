@@ -94,7 +94,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> 
     let Answer { status, headers, body } = answer(&asked);
     let mut head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += &[name, ": ", &value, "\r\n"].concat();
     }
     let mut stream = stream;
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
