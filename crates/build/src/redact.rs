@@ -44,11 +44,13 @@ impl Redactor {
         let mut shown = Vec::with_capacity(self.held.len());
         let mut at = 0;
         while let Some(rest) = self.held.get(at..).filter(|rest| !rest.is_empty()) {
+            // A longer one that may still come whole is waited for.
+            if self.needles.iter().any(|needle| needle.0.len() > rest.len() && needle.0.starts_with(rest)) {
+                break;
+            }
             if let Some(needle) = self.needles.iter().find(|needle| rest.starts_with(&needle.0)) {
                 shown.extend_from_slice(STARS);
                 at += needle.0.len();
-            } else if self.needles.iter().any(|needle| needle.0.starts_with(rest)) {
-                break;
             } else {
                 shown.extend(rest.first());
                 at += 1;
@@ -61,7 +63,8 @@ impl Redactor {
     /// What was held back, at the end: the beginning of a secret is not shown either if it is long enough to matter.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let rest = std::mem::take(&mut self.held);
-        if rest.len() >= SHORTEST_LINE { STARS.to_vec() } else { rest }
+        let whole = self.needles.iter().any(|needle| rest.starts_with(&needle.0));
+        if whole || rest.len() >= SHORTEST_LINE { STARS.to_vec() } else { rest }
     }
 }
 

@@ -150,7 +150,9 @@ fn no_right_of_the_machine_is_left() {
         assert!(first.contains("Permission denied") && !first.contains("kuz"), "{first}");
         assert_eq!(read("tr '\\0' ' ' < /proc/1/cmdline"), "kuz kuz-sandbox-init ");
         assert!(read("cat /proc/self/oom_score_adj").trim().parse::<i32>().unwrap() >= 100);
-        assert_eq!(read("ls /proc | grep -c '^[0-9]'").trim(), "4", "only processes of its own");
+        // init, the shell, ls and grep: ls may have ended, or grep not begun, when the other looks.
+        let own: u32 = read("ls /proc | grep -c '^[0-9]'").trim().parse().unwrap();
+        assert!((2..=4).contains(&own), "only processes of its own: {own}");
     });
 }
 

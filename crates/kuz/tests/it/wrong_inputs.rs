@@ -107,12 +107,12 @@ const CASES: &[Case] = &[
         shown: "",
     },
     Case {
-        name: "bad --chown",
-        dockerfile: Some("FROM scratch\nCOPY --chown=nobody Dockerfile /\n"),
+        name: "bad --chmod",
+        dockerfile: Some("FROM scratch\nCOPY --chmod=99999 Dockerfile /\n"),
         arguments: &["ctx"],
         code: 3,
-        message: "nobody",
-        shown: "COPY --chown=nobody",
+        message: "99999",
+        shown: "COPY --chmod=99999",
     },
     Case {
         name: "bad address of a repository",
