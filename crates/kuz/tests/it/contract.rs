@@ -88,7 +88,7 @@ fn a_signal_ends_with_the_result_and_leaves_nothing() {
         let place = Place::with_registry();
         place.dockerfile("FROM busybox\nRUN echo started && sleep 1000\n");
         let mut child = place
-            .command(&["build", "--progress=plain", "ctx"])
+            .listening(&["build", "--progress=plain", "ctx"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -130,6 +130,16 @@ impl Place {
         command
     }
 
+    /// The program with the usual signals, also where these tests were started with some ignored (as in a shell's
+    /// background): it would rightly stay deaf to those.
+    pub(crate) fn listening(&self, arguments: &[&str]) -> Command {
+        let plain = self.command(arguments);
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM,HUP").arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(self.dir.path()).env_clear().envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
     pub(crate) fn kuz(&self, arguments: &[&str]) -> Ran {
         Ran::of(&self.command(arguments).output().unwrap())
     }
