@@ -154,9 +154,7 @@ impl<'a> Execution<'a> {
     /// The layers of an image that the plan uses.
     pub(crate) fn image_layers(&self, source: &ImageSource) -> Vec<Layer> {
         let base = self.sources.iter().position(|known| known == source).unwrap_or_default();
-        let layer =
-            |(position, diff_id): (usize, &kuz_image::DiffId)| Layer::Base { base, position, diff_id: diff_id.clone() };
-        source.layers.iter().enumerate().map(layer).collect()
+        Layer::of_base(base, &source.layers)
     }
 
     /// What stands for an image's content in keys.

@@ -69,8 +69,8 @@ pub(crate) fn judge(rules: &Ignore, path: &[u8], is_dir: bool) -> Verdict {
     }
 }
 
-/// A path without `.`, `..` and slashes that say nothing, relative.
-fn clean(path: &str) -> String {
+/// A path without `.`, `..` and slashes that say nothing, relative: what `..` would leave stays inside.
+pub(crate) fn clean(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in path.split('/') {
         match name {

@@ -40,6 +40,14 @@ pub(crate) enum Layer {
     },
 }
 
+impl Layer {
+    /// The layers of a base image, lowest first.
+    pub(crate) fn of_base(base: usize, diff_ids: &[DiffId]) -> Vec<Self> {
+        let layer = |(position, diff_id): (usize, &DiffId)| Self::Base { base, position, diff_id: diff_id.clone() };
+        diff_ids.iter().enumerate().map(layer).collect()
+    }
+}
+
 /// A base image: where its layers come from.
 #[derive(Debug, Clone)]
 pub(crate) struct BaseImage {

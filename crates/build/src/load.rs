@@ -15,6 +15,7 @@ use kuz_image::{Descriptor, Digest, Document, ImageConfig, ImageId, Index, Manif
 use serde::Deserialize;
 
 use crate::error::BuildError;
+use crate::filter::clean;
 use crate::images;
 use crate::session::Session;
 
@@ -107,38 +108,23 @@ fn from_tar(session: &Session<'_>, source: &mut dyn Read, input: &str) -> Result
     while let Some(mut entry) = tar.next().map_err(|error| damaged(Box::new(error)))? {
         session.cancelled()?;
         let header = entry.header().clone();
-        let path = path_of(&String::from_utf8_lossy(&header.path));
+        let path = clean(&String::from_utf8_lossy(&header.path));
         match header.kind {
             Kind::File => {
                 files.blobs.insert(path, keep(session, &mut entry)?);
             }
             Kind::Symlink => {
                 let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                let target = path_of(&format!("{parent}/{}", String::from_utf8_lossy(&header.link)));
+                let target = clean(&format!("{parent}/{}", String::from_utf8_lossy(&header.link)));
                 files.links.insert(path, target);
             }
             Kind::Hardlink => {
-                files.links.insert(path, path_of(&String::from_utf8_lossy(&header.link)));
+                files.links.insert(path, clean(&String::from_utf8_lossy(&header.link)));
             }
             _ => {}
         }
     }
     Ok(files)
-}
-
-/// A path of an input, made plain: it is only ever compared with others.
-fn path_of(path: &str) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for name in path.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => {
-                names.pop();
-            }
-            name => names.push(name),
-        }
-    }
-    names.join("/")
 }
 
 /// A directory's files, without following links.
@@ -178,7 +164,7 @@ fn keep(session: &Session<'_>, content: &mut dyn Read) -> Result<(Digest, u64), 
 
 impl Files {
     fn find(&self, path: &str) -> Option<&(Digest, u64)> {
-        let mut at = path_of(path);
+        let mut at = clean(path);
         for _ in 0..limits::SYMLINKS {
             match self.links.get(&at) {
                 Some(target) => at.clone_from(target),

@@ -244,18 +244,5 @@ fn selection(from: &Source, source: &str, span: Span) -> Copy {
         }
         text.push(c);
     }
-    Copy {
-        from: from.clone(),
-        sources: vec![Word { text, span }],
-        inline: Vec::new(),
-        dest: BOUND.to_owned(),
-        chown: None,
-        chmod: None,
-        link: false,
-        parents: false,
-        exclude: Vec::new(),
-        unpack: None,
-        checksum: None,
-        keep_git_dir: false,
-    }
+    Copy::plain(from.clone(), Word { text, span }, BOUND)
 }

@@ -42,11 +42,7 @@ pub fn pull(session: &Session<'_>, name: &str, platform: &Platform) -> Result<St
             source: "its manifest and configuration disagree about the layers".into(),
         });
     }
-    let all: Vec<Layer> = diff_ids
-        .iter()
-        .enumerate()
-        .map(|(position, diff_id)| Layer::Base { base: 0, position, diff_id: diff_id.clone() })
-        .collect();
+    let all = Layer::of_base(0, diff_ids);
     std::thread::scope(|scope| {
         let jobs: Vec<_> = all.iter().map(|layer| scope.spawn(|| layers.scan(layer))).collect();
         jobs.into_iter().try_for_each(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

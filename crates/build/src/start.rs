@@ -79,9 +79,7 @@ pub fn start(
     let blobs = documents.manifest.layers.clone();
     let reference = found.names.first().cloned().unwrap_or_else(|| found.id.to_string());
     let layers = Layers::new(session, vec![BaseImage { reference, blobs }]);
-    let diff_ids = documents.config.rootfs.diff_ids.iter().enumerate();
-    let stack: Vec<Layer> =
-        diff_ids.map(|(position, diff_id)| Layer::Base { base: 0, position, diff_id: diff_id.clone() }).collect();
+    let stack = Layer::of_base(0, &documents.config.rootfs.diff_ids);
     let lowers = layers.all_trees(&stack)?;
     let trees = session.trees()?;
     let upper = trees.begin().map_err(|error| BuildError::store("make room for what the command writes", error))?;

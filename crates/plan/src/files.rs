@@ -99,20 +99,8 @@ impl Lowering<'_> {
 
     /// FROM a `--build-context` that is a directory: its files are the base.
     pub(crate) fn take_directory(&mut self, name: &str, span: Span) {
-        let copy = Copy {
-            from: Source::Named(name.to_owned()),
-            sources: vec![PlanWord { text: "/".to_owned(), span }],
-            inline: Vec::new(),
-            dest: "/".to_owned(),
-            chown: None,
-            chmod: None,
-            link: false,
-            parents: false,
-            exclude: Vec::new(),
-            unpack: None,
-            checksum: None,
-            keep_git_dir: false,
-        };
+        let from = Source::Named(name.to_owned());
+        let copy = Copy::plain(from, PlanWord { text: "/".to_owned(), span }, "/");
         let op = Op::Copy(Box::new(copy));
         self.push(Step { op, span, text: format!("FROM {name}"), created_by: "COPY / / # buildkit".to_owned() });
     }

@@ -251,6 +251,26 @@ pub struct Copy {
     pub keep_git_dir: bool,
 }
 
+impl Copy {
+    /// One source to a place, without any option.
+    pub fn plain(from: Source, source: Word, dest: &str) -> Self {
+        Self {
+            from,
+            sources: vec![source],
+            inline: Vec::new(),
+            dest: dest.to_owned(),
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            unpack: None,
+            checksum: None,
+            keep_git_dir: false,
+        }
+    }
+}
+
 /// An expanded word and where it stood, for messages.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Word {
