@@ -1,0 +1,17 @@
+//! Questions about a finished image: will it run, does it give away secrets, where do its bytes come from.
+//!
+//! ```text
+//! a layer's tar ─► collect ─► LayerFacts (kept by diff id) ─┐
+//! configuration, path indexes ──────────────────────────────┴─► Subject ─► checks ─► findings, by place
+//! ```
+//! Facts are a layer's own and are gathered in one pass over its tar; everything after that is a pure function over
+//! facts, indexes and the configuration. Nothing of an image is executed, loaded or unpacked, and nothing is read from
+//! disk or network here.
+
+pub mod facts;
+pub mod finding;
+pub mod subject;
+
+pub use facts::LayerFacts;
+pub use finding::{Advice, Finding, Level};
+pub use subject::{OtherStage, Subject};
