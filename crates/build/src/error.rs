@@ -159,7 +159,11 @@ impl BuildError {
 
     /// A store error.
     pub fn store(action: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Store { action: action.into(), source: Box::new(source) }
+        let source: Box<dyn std::error::Error + Send + Sync> = Box::new(source);
+        if is_stop(source.as_ref()) {
+            return Self::Cancelled;
+        }
+        Self::Store { action: action.into(), source }
     }
 
     /// The error and its causes on one line.
@@ -173,6 +177,18 @@ impl BuildError {
         }
         text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether the user stopped a wait for a lock.
+fn is_stop(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if matches!(error.downcast_ref(), Some(kuz_store::StoreError::Stopped { .. })) {
+            return true;
+        }
+        at = error.source();
+    }
+    false
 }
 
 /// Content or behaviour that this program would not accept, as against a registry that does not answer.

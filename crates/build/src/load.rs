@@ -5,19 +5,29 @@
 //! is checked: digests, sizes, diff ids. An input that does not hold what it promises leaves no image.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal as _, Read};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use kuz_image::compress::{self, Compression};
 use kuz_image::tar::{Kind, TarReader};
 use kuz_image::{Descriptor, Digest, Document, ImageConfig, ImageId, Index, Manifest, limits, media_type};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::error::BuildError;
 use crate::filter::clean;
 use crate::images;
 use crate::session::Session;
+
+/// Files in an archive: an image has at most a few hundred, and no tool saves more than some hundred images at once.
+const ENTRIES: usize = 100_000;
+/// Images in an archive, by the same measure.
+const IMAGES: usize = 1000;
+/// How often a wait for more bytes looks whether it is to stop.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What was loaded.
 #[derive(Debug, Clone)]
@@ -48,15 +58,20 @@ struct DockerEntry {
 /// Loads every image of `input` (a path, or `-`); `tag` names a single one.
 pub fn load(session: &Session<'_>, input: &str, tag: Option<&str>) -> Result<Vec<Loaded>, BuildError> {
     let files = if input == "-" {
-        from_tar(session, &mut std::io::stdin().lock(), "standard input")?
+        if std::io::stdin().is_terminal() {
+            return Err(BuildError::input("standard input is a terminal: name a file with -i, or pipe an archive in"));
+        }
+        from_tar(session, &mut Awaited::new(session, rustix::stdio::stdin()), "standard input")?
     } else if Path::new(input).is_dir() {
         from_directory(session, Path::new(input))?
     } else {
-        let mut file = File::open(input).map_err(|error| BuildError::Input {
+        // An open of a pipe that nobody writes to yet would wait, and not hear that it is to stop.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::open(input, flags, Mode::empty()).map_err(|error| BuildError::Input {
             message: format!("`{input}` cannot be read"),
-            source: Some(Box::new(error)),
+            source: Some(Box::new(std::io::Error::from(error))),
         })?;
-        from_tar(session, &mut file, input)?
+        from_tar(session, &mut Awaited::new(session, file.as_fd()), input)?
     };
     let images = if files.blobs.contains_key("manifest.json") {
         docker_images(session, &files, input)?
@@ -89,14 +104,66 @@ pub fn load(session: &Session<'_>, input: &str, tag: Option<&str>) -> Result<Vec
     Ok(loaded)
 }
 
+/// A file or pipe that is read as its bytes come, and no longer once the user wants to stop.
+struct Awaited<'s> {
+    session: &'s Session<'s>,
+    file: BorrowedFd<'s>,
+}
+
+impl<'s> Awaited<'s> {
+    fn new(session: &'s Session<'s>, file: BorrowedFd<'s>) -> Self {
+        Self { session, file }
+    }
+}
+
+/// Waits a moment: whether there is something to read (an end or an error is something).
+fn comes(file: BorrowedFd<'_>) -> std::io::Result<bool> {
+    let mut wanted = [PollFd::from_borrowed_fd(file, PollFlags::IN)];
+    match poll(&mut wanted, Some(&LOOK)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Session<'_> {
+    /// Waits until standard input has something, or an end.
+    pub fn await_input(&self) -> Result<(), BuildError> {
+        loop {
+            self.cancelled()?;
+            if comes(rustix::stdio::stdin()).map_err(|error| BuildError::store("read standard input", error))? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Read for Awaited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            if self.session.cancelled().is_err() {
+                // Not `Interrupted`, which readers take for "try again".
+                return Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, BuildError::Cancelled));
+            }
+            if !comes(self.file)? {
+                continue;
+            }
+            match rustix::io::read(self.file, &mut *buffer) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+}
+
 fn bad(input: &str, what: impl Into<String>) -> BuildError {
     BuildError::Refused { action: format!("load `{input}`"), source: what.into().into() }
 }
 
 fn from_tar(session: &Session<'_>, source: &mut dyn Read, input: &str) -> Result<Files, BuildError> {
-    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| BuildError::Refused {
-        action: format!("read `{input}`"),
-        source: error,
+    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| match session.cancelled() {
+        Err(stopped) => stopped,
+        Ok(()) => BuildError::Refused { action: format!("read `{input}`"), source: error },
     };
     let mut head = Vec::new();
     source.take(16).read_to_end(&mut head).map_err(|error| damaged(Box::new(error)))?;
@@ -105,8 +172,13 @@ fn from_tar(session: &Session<'_>, source: &mut dyn Read, input: &str) -> Result
     let reader = compress::reader(compression, whole).map_err(|error| damaged(Box::new(error)))?;
     let mut tar = TarReader::new(reader).end_optional();
     let mut files = Files::default();
+    let mut entries = 0;
     while let Some(mut entry) = tar.next().map_err(|error| damaged(Box::new(error)))? {
         session.cancelled()?;
+        entries += 1;
+        if entries > ENTRIES {
+            return Err(bad(input, format!("it has more than {ENTRIES} entries: no saved image has so many")));
+        }
         let header = entry.header().clone();
         let path = clean(&String::from_utf8_lossy(&header.path));
         match header.kind {
@@ -141,7 +213,7 @@ fn from_directory(session: &Session<'_>, directory: &Path) -> Result<Files, Buil
     let mut paths: Vec<String> = ["oci-layout", "index.json", "manifest.json"].map(str::to_owned).to_vec();
     if let Ok(entries) = std::fs::read_dir(directory.join("blobs/sha256")) {
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        paths.extend(names.map(|name| format!("blobs/sha256/{name}")));
+        paths.extend(names.take(ENTRIES).map(|name| format!("blobs/sha256/{name}")));
     }
     for path in paths {
         session.cancelled()?;
@@ -182,12 +254,17 @@ fn docker_images(session: &Session<'_>, files: &Files, input: &str) -> Result<Im
     let bytes = session.read_blob(digest, limits::MANIFEST_BYTES)?;
     let entries: Vec<DockerEntry> =
         serde_json::from_slice(&bytes).map_err(|error| bad(input, format!("manifest.json: {error}")))?;
+    refuse_many(input, entries.len())?;
     let mut images = Vec::new();
     for entry in entries {
         let missing =
             |path: &str| bad(input, format!("`{}` is named in manifest.json and missing", path.escape_debug()));
         let (config, config_size) = files.find(&entry.config).ok_or_else(|| missing(&entry.config))?;
         let parsed = config_of(session, config, input)?;
+        if entry.layers.len() > limits::LAYERS {
+            let many = entry.layers.len();
+            return Err(bad(input, format!("an image has {many} layers, over the limit of {}", limits::LAYERS)));
+        }
         if parsed.rootfs.diff_ids.len() != entry.layers.len() {
             return Err(bad(input, "manifest.json and the configuration disagree about the layers"));
         }
@@ -212,6 +289,7 @@ fn oci_images(session: &Session<'_>, files: &Files, input: &str) -> Result<Image
     let (digest, _) = files.find("index.json").ok_or_else(|| bad(input, "index.json is missing"))?;
     let bytes = session.read_blob(digest, limits::MANIFEST_BYTES)?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|error| bad(input, format!("index.json: {error}")))?;
+    refuse_many(input, index.manifests.len())?;
     let mut images: Images = Vec::new();
     for entry in index.manifests {
         let digest = manifest_of(session, &entry, input)?;
@@ -233,6 +311,13 @@ fn oci_images(session: &Session<'_>, files: &Files, input: &str) -> Result<Image
         }
     }
     Ok(images)
+}
+
+fn refuse_many(input: &str, images: usize) -> Result<(), BuildError> {
+    if images > IMAGES {
+        return Err(bad(input, format!("it names {images} images, over the limit of {IMAGES}")));
+    }
+    Ok(())
 }
 
 /// Takes what is in a layout's directory into the store, and gives the manifest that an entry of its index leads to.

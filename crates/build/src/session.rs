@@ -63,8 +63,11 @@ impl<'a> Session<'a> {
         let failed = |error| BuildError::store(format!("open the store `{}`", machine.store.display()), error);
         let mut options = StoreOptions::new(&machine.boot_id, machine.now.0);
         options.fault.clone_from(&machine.store_fault);
+        let stop = cancel.clone();
+        options.stop = kuz_store::Stop::when(move || stop.is_cancelled());
         let store = Store::open(Path::new(&machine.store), options)
             .map_err(|error| BuildError::store(format!("open the store `{}`", machine.store.display()), error))?;
+        say_wait(&store, false, events).map_err(failed)?;
         let lease = store.lease().map_err(failed)?;
         let session = Self {
             machine,
@@ -87,9 +90,22 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// Gives up the part in the store: what needs the store for itself comes next.
+    /// Gives up the part in the store: others may prune it from here on.
     pub(crate) fn release(&self) {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Gives up the part in the store, since this process needs it for itself next, and says so if it has to wait.
+    pub(crate) fn release_for_alone(&self) -> Result<(), BuildError> {
+        self.release();
+        say_wait(&self.store, true, self.events).map_err(|error| BuildError::store("lock the store", error))
+    }
+
+    /// Takes part in the store again, after [`Self::release`].
+    pub(crate) fn rejoin(&self) -> Result<(), BuildError> {
+        let lease = self.store.lease().map_err(|error| BuildError::store("lock the store", error))?;
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        Ok(())
     }
 
     /// An error if the user has asked to stop.
@@ -406,6 +422,14 @@ impl<'a> Session<'a> {
             let _ = trees.removed(&names);
         }
     }
+}
+
+/// A word before waiting for others who use the store.
+fn say_wait(store: &Store, alone: bool, events: &Events<'_>) -> Result<(), kuz_store::StoreError> {
+    if let Some(what) = store.awaited(alone)? {
+        events(Event::Note { text: format!("waiting for {what}") });
+    }
+    Ok(())
 }
 
 fn gone(digest: &Digest) -> BuildError {

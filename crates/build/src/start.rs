@@ -3,6 +3,7 @@
 //! The layers are unpacked where they are not yet; what the command changes goes to a tree of its own and is discarded.
 //! Writes to no image.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use kuz_image::Config;
 use kuz_plan::plan::Network;
 use kuz_sandbox::{Bind, Exit, RunStep, SandboxError, Stdio};
+use kuz_store::TreeName;
 
 use crate::error::BuildError;
 use crate::event::Stream;
@@ -106,9 +108,20 @@ pub fn start(
         };
         output(stream, bytes);
     };
-    let exit = session.worker()?.run(&step, &mut output, session.cancel);
+    let worker = session.worker()?;
+    let names: BTreeSet<TreeName> = step.lowers.iter().filter_map(|name| name.parse().ok()).collect();
+    let pinned = trees
+        .pin(&names.into_iter().collect::<Vec<_>>())
+        .map_err(|error| BuildError::store("mark the image's trees as in use", error))?;
+    // A service may run for months: builds and prunes go on beside it.
+    session.release();
+    let exit = worker.run(&step, &mut output, session.cancel);
     drop(upper);
-    session.empty_trash();
+    drop(pinned);
+    // Where a prune has the store just now, the next command that uses the store deletes what was changed.
+    if session.rejoin().is_ok() {
+        session.empty_trash();
+    }
     match exit {
         Ok(Exit::Code(code)) => Ok(Ended::Code(u8::try_from(code).unwrap_or(u8::MAX))),
         Ok(Exit::Signal(signal)) => Ok(Ended::Signal(signal)),

@@ -30,8 +30,10 @@ pub struct Kind {
 
 /// Verifies everything; with `repair`, drops what is damaged.
 pub fn check(session: &Session<'_>, repair: bool) -> Result<Checked, BuildError> {
-    // The check's repair takes the store for itself, so this process's own part in it must end first.
-    session.release();
+    // A repair takes the store for itself, so this process's own part in it must end first.
+    if repair {
+        session.release_for_alone()?;
+    }
     let report = session.store.check(repair).map_err(|error| BuildError::store("check the store", error))?;
     let problems = report.problems.iter().map(|problem| {
         let repaired = problem.repaired.map(|how| format!(" ({how})")).unwrap_or_default();
@@ -90,7 +92,7 @@ pub fn prune(session: &Session<'_>, all: bool, keep: Option<u64>) -> Result<Free
     if keep.is_some() {
         measure_caches(session);
     }
-    session.release();
+    session.release_for_alone()?;
     let policy = Policy { all, keep_bytes: keep, older_than: None };
     let pruned = session.store.prune(&policy).map_err(|error| BuildError::store("prune the store", error))?;
     session.empty_trash();

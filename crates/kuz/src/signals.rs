@@ -4,12 +4,23 @@
 //! was, for the exit code (128 + number).
 
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use kuz_build::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+/// What must still be done when a second signal ends the program.
+type Last = Box<dyn FnOnce() + Send>;
+
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
+
+/// Sets what a second signal does before it ends the program, such as putting a terminal back; `None` takes it away.
+pub(crate) fn at_exit(last: Option<Last>) {
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = last;
+}
 
 /// Starts to listen. What is returned is triggered by the first signal.
 pub(crate) fn listen(building: bool) -> Cancel {
@@ -25,6 +36,9 @@ pub(crate) fn listen(building: bool) -> Cancel {
                 }
                 if building {
                     crate::result::fail("interrupted");
+                }
+                if let Some(last) = LAST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    last();
                 }
                 #[expect(clippy::exit, reason = "the second signal ends the program wherever it is")]
                 std::process::exit(i32::from(exit_code()));

@@ -159,7 +159,7 @@ fn publish(mut temp: Temp, digest: &Digest, size: u64) -> Result<(), BlobError> 
     if !temp.publish(&path)? {
         // Somebody was faster, or an old one is there. It stays if its fingerprint is right; else ours, which has
         // just been hashed, takes its place.
-        let _lock = lock::acquire(&store.disk, lock::BLOBS, Mode::Alone, store.options.wait)?;
+        let _lock = lock::acquire(&store.disk, lock::BLOBS, Mode::Alone, &store.options)?;
         if let Some(stat) = store.disk.stat(&path)? {
             if store.fingerprint_agrees(digest, &stat)? {
                 return Ok(());
@@ -342,7 +342,7 @@ impl Store {
     /// Puts a damaged blob aside, unless it has been replaced in the meantime.
     pub(crate) fn quarantine(&self, digest: &Digest, ino: u64) -> Result<(), StoreError> {
         let path = blob_path(digest);
-        let _lock = lock::acquire(&self.disk, lock::BLOBS, Mode::Alone, self.options.wait)?;
+        let _lock = lock::acquire(&self.disk, lock::BLOBS, Mode::Alone, &self.options)?;
         if self.disk.stat(&path)?.is_some_and(|stat| stat.ino == ino) {
             self.set_aside(digest)?;
         }

@@ -85,13 +85,13 @@ impl Store {
 
     /// To be held from before a record is written until it has its name.
     pub(crate) fn begin_record(&self) -> Result<Writing, StoreError> {
-        let lock = lock::acquire(&self.disk, GENERATION, Mode::Shared, self.options.wait)?;
+        let lock = lock::acquire(&self.disk, GENERATION, Mode::Shared, &self.options)?;
         if let Some(generation) = self.generation(&lock)? {
             return Ok(Writing { _lock: lock, generation });
         }
         drop(lock);
         // The first record of this boot, or a damaged file.
-        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, self.options.wait)?;
+        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, &self.options)?;
         let generation = self.generation_or_first(&lock)?;
         Ok(Writing { _lock: lock, generation })
     }
@@ -125,14 +125,14 @@ impl Store {
         if !self.options.durable {
             return Ok(());
         }
-        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, self.options.wait)?;
+        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, &self.options)?;
         let generation = self.generation_or_first(&lock)?;
         self.set_generation(&lock, generation + 1)?;
         drop(lock);
 
         let mut note = self.temp_with(self.note_with(generation)?.as_bytes())?;
         self.disk.sync_all()?;
-        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, self.options.wait)?;
+        let lock = lock::acquire(&self.disk, GENERATION, Mode::Alone, &self.options)?;
         let noted = |(boot, noted): &(String, u64)| *boot == self.options.boot && *noted >= generation;
         if !self.notes()?.iter().any(noted) {
             note.replace(SYNCED)?;

@@ -16,6 +16,12 @@ pub enum StoreError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The user wanted to stop while a lock was waited for.
+    #[error("stopped while waiting for {what}")]
+    Stopped {
+        /// Who held it.
+        what: &'static str,
+    },
     /// A kind of record must be a short lower-case word, a key at most 4 KiB.
     #[error("`{}` is no kind or key of a record", name.escape_debug())]
     RecordName {

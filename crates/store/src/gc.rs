@@ -2,7 +2,7 @@
 //!
 //! With the store for itself (builds hold a shared lease), prune marks from the tags and from the records that are to
 //! be kept, then takes away, in this order: names, records, blobs, trees, so that nothing that counts refers to what
-//! is gone. Deleting records and blobs needs no space, so it works on a full disk. Trees are renamed; a worker deletes
+//! is gone. Trees that a running command stands on stay, whatever refers to them. Deleting records and blobs needs no space, so it works on a full disk. Trees are renamed; a worker deletes
 //! them, whenever one next runs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,6 +260,7 @@ impl Store {
     fn drop_trees(&self, scene: &Scene, live: &Live, pruned: &mut Pruned) -> Result<(), ImageError> {
         let complete = tree_records(&scene.records);
         let noted = self.disk.list("tmp")?;
+        let in_use = self.trees_in_use()?;
         let mut there = BTreeSet::new();
         for (ids, name) in trees::all_entries(self)? {
             let key = record_key(&ids, &name);
@@ -271,7 +272,9 @@ impl Store {
                 if !noted.contains(&marker) {
                     self.disk.create(&format!("tmp/{marker}"), 0o600)?;
                 }
-            } else if header.is_some_and(|header| live.has_tree(&key, header)) {
+            } else if in_use.contains(&(ids.clone(), name.clone()))
+                || header.is_some_and(|header| live.has_tree(&key, header))
+            {
                 there.insert(key);
             } else if name.parse::<TreeName>().is_ok() && self.discard_tree(&ids, &name)? {
                 pruned.trees.add(record.map_or(0, |(_, tree)| tree.bytes));

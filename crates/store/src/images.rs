@@ -192,7 +192,7 @@ impl Store {
     }
 
     pub(crate) fn lock_index(&self) -> Result<File, StoreError> {
-        lock::acquire(&self.disk, lock::INDEX, Mode::Alone, self.options.wait)
+        lock::acquire(&self.disk, lock::INDEX, Mode::Alone, &self.options)
     }
 
     /// Replaces `index.json`; the caller holds its lock.

@@ -51,10 +51,10 @@ pub use fault::{FaultAction, FaultPlan, FaultPlanError};
 pub use gc::{Policy, Pruned};
 pub use images::{Image, ImageError, Listed, Removed};
 pub use layers::{LayerBlob, LayerRecord};
-pub use lock::Lease;
+pub use lock::{Lease, Stop};
 pub use open::{OpenError, StoreOptions};
 pub use records::{Refs, StepRecord};
-pub use trees::{NewTree, TreeName, TreeNameError, TreeRecord, Trees};
+pub use trees::{NewTree, Pin, TreeName, TreeNameError, TreeRecord, Trees};
 
 /// A handle on a store. Clones share everything; several processes may use one store at the same time.
 #[derive(Debug, Clone)]

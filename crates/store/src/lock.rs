@@ -4,13 +4,16 @@
 //! Waiting always has an end, and the error says what was waited for. Locks belong to open files, so two of one
 //! process exclude each other too: don't take the same one twice.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Store;
 use crate::disk::{Disk, DiskError};
 use crate::error::StoreError;
+use crate::open::StoreOptions;
 
 /// Builds hold it shared from their first lookup to their last tag; prune holds it alone.
 pub(crate) const LEASE: &str = "lock/lease";
@@ -30,8 +33,29 @@ pub(crate) enum Mode {
     Alone,
 }
 
-/// Takes a lock, waiting for at most `wait`.
-pub(crate) fn acquire(disk: &Disk, path: &str, mode: Mode, wait: Duration) -> Result<File, StoreError> {
+/// Asked now and then while a lock is waited for: whether the user wants to stop. By default nobody does.
+#[derive(Clone, Default)]
+pub struct Stop(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Stop {
+    /// Stops waiting once this says so.
+    pub fn when(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(asked)))
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|asked| asked())
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.0.is_some()).finish()
+    }
+}
+
+/// Takes a lock, waiting for at most as long as the options say, or until the user wants to stop.
+pub(crate) fn acquire(disk: &Disk, path: &str, mode: Mode, options: &StoreOptions) -> Result<File, StoreError> {
     let file = disk.open_lock(path)?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -39,8 +63,12 @@ pub(crate) fn acquire(disk: &Disk, path: &str, mode: Mode, wait: Duration) -> Re
         if try_acquire(&file, path, mode)? {
             return Ok(file);
         }
-        if start.elapsed() >= wait {
-            return Err(StoreError::Busy { what: awaited(path, mode), seconds: wait.as_secs() });
+        let what = awaited(path, mode);
+        if options.stop.is_asked_for() {
+            return Err(StoreError::Stopped { what });
+        }
+        if start.elapsed() >= options.wait {
+            return Err(StoreError::Busy { what, seconds: options.wait.as_secs() });
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -86,16 +114,26 @@ impl Lease {
 }
 
 impl Store {
+    /// What a lease would have to wait for now, if for anything; `alone` as prune and repair want it. For a word to the
+    /// user before the waiting begins.
+    pub fn awaited(&self, alone: bool) -> Result<Option<&'static str>, StoreError> {
+        let mode = if alone { Mode::Alone } else { Mode::Shared };
+        let free = try_acquire(&self.disk.open_lock(LEASE)?, LEASE, mode)?;
+        Ok((!free).then(|| awaited(LEASE, mode)))
+    }
+
     /// Takes part in the store: to be held from the first lookup to the last tag. Sweeps what killed processes left.
     pub fn lease(&self) -> Result<Lease, StoreError> {
-        let file = acquire(&self.disk, LEASE, Mode::Shared, self.options.wait)?;
-        let trash = self.sweep()?;
-        Ok(Lease { _file: file, trash })
+        self.lease_as(Mode::Shared)
     }
 
     /// The store for oneself.
     pub(crate) fn lease_alone(&self) -> Result<Lease, StoreError> {
-        let file = acquire(&self.disk, LEASE, Mode::Alone, self.options.wait)?;
+        self.lease_as(Mode::Alone)
+    }
+
+    fn lease_as(&self, mode: Mode) -> Result<Lease, StoreError> {
+        let file = acquire(&self.disk, LEASE, mode, &self.options)?;
         let trash = self.sweep()?;
         Ok(Lease { _file: file, trash })
     }

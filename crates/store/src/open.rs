@@ -17,6 +17,7 @@ use crate::Store;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::fault::FaultPlan;
+use crate::lock::Stop;
 
 /// The format that this program writes.
 const VERSION: u32 = 1;
@@ -43,6 +44,8 @@ pub struct StoreOptions {
     pub durable: bool,
     /// How long locks are waited for.
     pub wait: Duration,
+    /// Whether to stop waiting before that.
+    pub stop: Stop,
     /// A fault to be put in, for tests.
     pub fault: Option<FaultPlan>,
 }
@@ -51,7 +54,7 @@ impl StoreOptions {
     /// The usual options.
     pub fn new(boot: &str, now: i64) -> Self {
         let boot = boot.split_whitespace().next().unwrap_or("unknown").to_owned();
-        Self { boot, now, durable: true, wait: Duration::from_mins(1), fault: None }
+        Self { boot, now, durable: true, wait: Duration::from_mins(1), stop: Stop::default(), fault: None }
     }
 }
 

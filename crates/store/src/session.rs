@@ -4,13 +4,14 @@
 //! tmp/<session>.alive             locked by its process for as long as that lives
 //! tmp/<session>.<n>.tmp           a file that is not published yet
 //! tmp/<session>.<ids>.<tree>.tree a tree is being made under this name
+//! tmp/<session>.<ids>.<tree>.pin  a running command stands on this complete tree
 //! tmp/trash-<hex>.<ids>.trash     a tree that a worker must delete
 //! ```
 //! A session begins with the first temporary file, so that a build that only reads makes none. Whatever belongs to a
 //! session without a living lock is swept when the next lease is taken; one look into `tmp/` tells everything, no
 //! other directory is searched. Trees themselves are only renamed here, never entered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -22,6 +23,8 @@ use crate::lock::{self, Mode};
 
 /// Bytes of a session's name.
 const ID: usize = 8;
+/// What the notes of trees in use end with.
+const PIN: &str = ".pin";
 /// How often a session's name may be snatched by a sweeper before it is locked.
 const ATTEMPTS: usize = 8;
 
@@ -143,6 +146,21 @@ impl Store {
         Ok(path)
     }
 
+    /// Notes that a complete tree is in use. The same tree may be noted once a session: it is one command's.
+    pub(crate) fn mark_pin(&self, ids: &str, tree: &str) -> Result<String, StoreError> {
+        let path = format!("tmp/{}.{ids}.{tree}{PIN}", self.session()?.id);
+        self.disk.create(&path, 0o600)?;
+        Ok(path)
+    }
+
+    /// The trees, as id map and name, that living sessions make or use. Only right after a sweep: it took the dead ones'
+    /// notes away.
+    pub(crate) fn trees_in_use(&self) -> Result<BTreeSet<(String, String)>, StoreError> {
+        let names = self.disk.list("tmp")?;
+        let in_use = names.iter().filter_map(|name| tree_of(name).or_else(|| pin_of(name)));
+        Ok(in_use.map(|(ids, tree)| (ids.to_owned(), tree.to_owned())).collect())
+    }
+
     /// Removes what dead sessions left. Says whether trees wait for a worker to delete them.
     pub(crate) fn sweep(&self) -> Result<bool, StoreError> {
         let mut trash = false;
@@ -190,7 +208,7 @@ impl Store {
     /// A tree of a dead session: kept if it was recorded before its maker died.
     fn sweep_tree(&self, ids: &str, tree: &str) -> Result<bool, StoreError> {
         // A living process may be publishing a tree of the same name.
-        let _lock = lock::acquire(&self.disk, lock::TREES, Mode::Alone, self.options.wait)?;
+        let _lock = lock::acquire(&self.disk, lock::TREES, Mode::Alone, &self.options)?;
         if self.tree_record(ids, tree)?.is_some() {
             return Ok(false);
         }
@@ -204,7 +222,16 @@ fn is_session(name: &str) -> bool {
 
 /// The id map and the name in `<session>.<ids>.<tree>.tree`.
 pub(crate) fn tree_of(name: &str) -> Option<(&str, &str)> {
-    let rest = name.strip_suffix(".tree")?;
+    noted(name, ".tree")
+}
+
+/// The same in `<session>.<ids>.<tree>.pin`.
+fn pin_of(name: &str) -> Option<(&str, &str)> {
+    noted(name, PIN)
+}
+
+fn noted<'n>(name: &'n str, suffix: &str) -> Option<(&'n str, &'n str)> {
+    let rest = name.strip_suffix(suffix)?;
     let (_, rest) = rest.split_once('.')?;
     rest.split_once('.')
 }

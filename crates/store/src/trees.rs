@@ -143,6 +143,23 @@ impl Drop for NewTree {
     }
 }
 
+/// Complete trees that a running command stands on: no prune takes them, though the command holds no lease. Ends when
+/// dropped, and with its process.
+#[derive(Debug)]
+pub struct Pin {
+    store: Store,
+    markers: Vec<String>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        for marker in &self.markers {
+            // If this fails, the next lease sweeps it.
+            let _ = self.store.disk.unlink(marker);
+        }
+    }
+}
+
 fn entry(ids: &str, name: &str) -> String {
     format!("trees/{ids}/{name}")
 }
@@ -247,7 +264,7 @@ impl Trees {
     /// one's tree is used and this one goes to the trash.
     pub fn publish(&self, tree: NewTree, diff_id: &DiffId, record: &TreeRecord) -> Result<TreeName, StoreError> {
         let name = TreeName::of(diff_id);
-        let lock = lock::acquire(&self.store.disk, lock::TREES, Mode::Alone, self.store.options.wait)?;
+        let lock = lock::acquire(&self.store.disk, lock::TREES, Mode::Alone, &self.store.options)?;
         if self.get(&name)?.is_some() {
             return Ok(name);
         }
@@ -268,6 +285,15 @@ impl Trees {
         let refs =
             Refs { layers: record.diff_id.iter().cloned().collect(), trees: vec![name.to_string()], ..Refs::default() };
         self.store.put_json(TREE, &record_key(&self.ids, name.as_str()), record, &refs)
+    }
+
+    /// Keeps complete trees from being pruned, for longer than a lease should be held. To be called under a lease.
+    pub fn pin(&self, names: &[TreeName]) -> Result<Pin, StoreError> {
+        let mut pin = Pin { store: self.store.clone(), markers: Vec::new() };
+        for name in names {
+            pin.markers.push(self.store.mark_pin(&self.ids, name.as_str())?);
+        }
+        Ok(pin)
     }
 
     /// Takes a tree out of the store; `false` if there is none. A worker deletes it later: see [`Self::trash`].

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kuz_image::{DiffId, Digest, Reference};
-use kuz_store::{BlobError, ImageError, OpenError, Policy, Refs, Store, StoreError, StoreOptions};
+use kuz_store::{BlobError, ImageError, OpenError, Policy, Refs, Store, StoreError, StoreOptions, TreeRecord};
 use scene::{BOOT, IDS, NOW, build, files, layer_tar, open, options, place, put_image, step};
 
 /// Something done to a file.
@@ -535,4 +535,54 @@ fn skopeo_reads_the_store() {
         assert!(target.join(id.0.hex()).is_file(), "{name}");
         fs::remove_dir_all(&target).unwrap();
     }
+}
+
+#[test]
+fn prune_leaves_the_trees_that_a_running_command_stands_on() {
+    let place = place();
+    let store = open(place.path());
+    let trees = store.trees(IDS, None).unwrap();
+    let make = |layer: usize| {
+        let tree = trees.begin().unwrap();
+        fs::create_dir(place.path().join("trees").join(ids_of(place.path())).join(tree.name().as_str())).unwrap();
+        let diff_id = kuz_image::DiffId(kuz_image::Digest::of(&layer_tar(layer)));
+        trees.publish(tree, &diff_id, &TreeRecord::default()).unwrap()
+    };
+    let (used, unused) = (make(1), make(2));
+    let unfinished = trees.begin().unwrap();
+    let pin = trees.pin(std::slice::from_ref(&used)).unwrap();
+    // Another process, as it seems to the store: a handle of its own.
+    let other = open(place.path());
+    let all = Policy { all: true, ..Policy::default() };
+    other.prune(&all).unwrap();
+    assert!(trees.get(&used).unwrap().is_some(), "a pinned tree is gone");
+    assert!(trees.get(&unused).unwrap().is_none(), "a tree without a pin stays");
+    assert!(other.check(false).unwrap().is_clean());
+    drop((pin, unfinished));
+    other.prune(&all).unwrap();
+    assert!(trees.get(&used).unwrap().is_none(), "a pin outlives its command");
+}
+
+/// The one directory of trees.
+fn ids_of(place: &Path) -> String {
+    let mut names = fs::read_dir(place.join("trees")).unwrap();
+    names.next().unwrap().unwrap().file_name().into_string().unwrap()
+}
+
+#[test]
+fn a_wait_for_the_store_is_announced_and_can_be_stopped() {
+    let place = place();
+    let store = open(place.path());
+    let lease = store.lease().unwrap();
+    let mut patient = options();
+    patient.wait = Duration::from_hours(1);
+    patient.stop = kuz_store::Stop::when(|| true);
+    let other = Store::open(place.path(), patient).unwrap();
+    assert_eq!((other.awaited(false).unwrap(), other.awaited(true).unwrap().is_some()), (None, true));
+    assert!(matches!(
+        other.prune(&Policy::default()),
+        Err(ImageError::Store(kuz_store::StoreError::Stopped { what })) if what.contains("builds")
+    ));
+    drop(lease);
+    assert_eq!(other.awaited(true).unwrap(), None);
 }

@@ -22,5 +22,6 @@ mod sources;
 mod steps;
 mod traces;
 mod users;
+mod waits;
 mod web;
 mod wrong_inputs;
