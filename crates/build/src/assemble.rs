@@ -3,12 +3,13 @@
 //! Only the target's layers take the form of tars. Deterministic: the same layers, plan and recorded times give the
 //! same bytes.
 
-use kuz_image::{Descriptor, Digest, History, ImageId, Manifest, media_type};
+use kuz_image::{Descriptor, DiffId, Digest, History, ImageId, Manifest, media_type};
 use kuz_plan::plan::Base;
 
 use crate::error::BuildError;
-use crate::execute::{Execution, StageDone};
-use crate::layers::as_oci;
+use crate::execute::Execution;
+use crate::layers::{Layer, as_oci};
+use crate::schedule::Stages;
 
 /// A finished image.
 #[derive(Debug, Clone)]
@@ -17,13 +18,15 @@ pub(crate) struct Image {
     pub(crate) id: ImageId,
     /// The manifest.
     pub(crate) manifest: Descriptor,
-    /// Sum of the uncompressed layers.
-    pub(crate) size: u64,
+    /// Sum of the uncompressed layers; not known where some of them were never here.
+    pub(crate) size: Option<u64>,
+    /// Layers of the base that are not in the store. Only a build that does nothing but push leaves any.
+    pub(crate) absent: Vec<Layer>,
 }
 
 impl Execution<'_> {
     /// The image of the last stage.
-    pub(crate) fn assemble(&self, done: &[StageDone]) -> Result<Image, BuildError> {
+    pub(crate) fn assemble(&self, done: &Stages) -> Result<Image, BuildError> {
         let (Some(stage), Some(finished)) = (self.plan.stages.last(), done.last()) else {
             return Err(BuildError::input("the Dockerfile has no stage to build"));
         };
@@ -31,9 +34,19 @@ impl Execution<'_> {
         config.rootfs.diff_ids.clear();
         let mut layers = Vec::new();
         let mut size: u64 = 0;
+        let mut absent = Vec::new();
         for layer in &finished.layers {
-            let (diff_id, blob) = self.layers.tar(layer, self.epoch())?;
-            size = size.saturating_add(self.session.layer_bytes(&diff_id)?);
+            let (diff_id, blob) = match self.unneeded(layer)? {
+                Some(known) => {
+                    absent.push(layer.clone());
+                    known
+                }
+                None => {
+                    let (diff_id, blob) = self.layers.tar(layer, self.epoch())?;
+                    size = size.saturating_add(self.session.layer_bytes(&diff_id)?);
+                    (diff_id, blob)
+                }
+            };
             config.rootfs.diff_ids.push(diff_id);
             layers.push(as_oci(&blob));
         }
@@ -73,7 +86,32 @@ impl Execution<'_> {
         Ok(Image {
             id: ImageId(config_digest),
             manifest: Descriptor::new(media_type::MANIFEST, manifest, manifest_bytes.len() as u64),
-            size,
+            size: absent.is_empty().then_some(size),
+            absent,
         })
+    }
+
+    /// A base layer that no step has needed and that the registry of a push may have already: what it is, without the
+    /// layer itself.
+    fn unneeded(&self, layer: &Layer) -> Result<Option<(DiffId, Descriptor)>, BuildError> {
+        let Layer::Base { base, position, diff_id } = layer else { return Ok(None) };
+        if !self.only_pushes() || self.is_here(layer)? {
+            return Ok(None);
+        }
+        let blob = self.layers.expected(*base, *position)?;
+        // A plain layer would have to be compressed.
+        Ok(blob.filter(|blob| !crate::compressed::is_plain(blob)).map(|blob| (diff_id.clone(), blob)))
+    }
+
+    /// Brings the absent layers of an image into the store after all.
+    pub(crate) fn complete(&self, image: Image) -> Result<Image, BuildError> {
+        let mut bytes: u64 = 0;
+        for layer in &image.absent {
+            self.layers.scan(layer)?;
+        }
+        for diff_id in &self.session.config(&image.id)?.rootfs.diff_ids {
+            bytes = bytes.saturating_add(self.session.layer_bytes(diff_id)?);
+        }
+        Ok(Image { size: Some(bytes), absent: Vec::new(), ..image })
     }
 }

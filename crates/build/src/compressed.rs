@@ -27,7 +27,8 @@ pub(crate) fn manifest(session: &Session<'_>, manifest: &Descriptor) -> Result<D
     Ok(Descriptor::new(media_type::MANIFEST, digest, bytes.len() as u64))
 }
 
-fn is_plain(layer: &Descriptor) -> bool {
+/// A layer that is not compressed.
+pub(crate) fn is_plain(layer: &Descriptor) -> bool {
     matches!(layer.media_type.as_str(), media_type::LAYER | media_type::DOCKER_LAYER)
 }
 

@@ -22,8 +22,9 @@ use kuz_store::StepRecord;
 
 use crate::error::{BuildError, Findings};
 use crate::event::{Event, StepName};
-use crate::execute::{Execution, Outcome, StageDone, Stand};
+use crate::execute::{Execution, Outcome, Stand};
 use crate::layers::Layer;
+use crate::schedule::Stages;
 use crate::selection::Selected;
 use crate::sources::{Piece, Sources};
 
@@ -39,7 +40,7 @@ impl Execution<'_> {
         step: &Step,
         copy: &Copy,
         name: &StepName,
-        done: &[StageDone],
+        done: &Stages,
     ) -> Result<Outcome, BuildError> {
         for attempt in 1.. {
             let (digest, sources) = self.select(step, copy, done)?;

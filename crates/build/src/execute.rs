@@ -1,8 +1,10 @@
 //! A plan to layers: stage by stage, step by step, each step from its record or done anew.
 //!
-//! The order of the Dockerfile is the order in which steps take effect. Base layers that only the final image needs are
+//! The order of the Dockerfile is the order in which steps take effect; [`crate::schedule`] knows which stages may be done
+//! side by side. Base layers that only the final image needs are
 //! fetched beside the steps. Nothing is fetched, unpacked or started before a step misses; see [`crate::layers`].
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use kuz_image::{ChainId, Digest};
@@ -15,8 +17,12 @@ use crate::event::{Event, StepEnd, StepName};
 use crate::inputs::Inputs;
 use crate::layers::{BaseImage, Layer, Layers};
 use crate::mounts::At;
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, OutputSpec};
+use crate::schedule::{self, FirstFailure, Stages};
 use crate::session::Session;
+
+/// Layers of the target's base that are fetched at a time.
+const TRANSFERS: usize = 3;
 
 /// A stage that is done.
 #[derive(Debug, Clone)]
@@ -111,37 +117,66 @@ impl<'a> Execution<'a> {
     }
 
     /// Builds every stage; the target's is the last.
-    pub(crate) fn run(&self) -> Result<Vec<StageDone>, BuildError> {
+    pub(crate) fn run(&self) -> Result<Stages, BuildError> {
         crate::supported::check(self.plan, self.inputs)?;
-        std::thread::scope(|scope| {
-            // Whatever the target's base needs comes in beside the steps; its errors are met again where it is used.
-            if let Some(target) = self.plan.stages.last() {
-                let layers = self.base_layers(&target.base);
-                if !self.are_here(&layers)? {
-                    scope.spawn(move || layers.iter().try_for_each(|layer| self.layers.scan(layer)));
+        let failure = FirstFailure::default();
+        let wanted = self.wanted_beside()?;
+        let stages = || {
+            schedule::all(self.session, &self.plan.stages, self.request.jobs, &failure, &|stage, done| {
+                self.stage(stage, done)
+            })
+        };
+        let done = if wanted.is_empty() {
+            stages()
+        } else {
+            let queue = Mutex::new(wanted.into_iter());
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let fetch = || {
+                while let Some(layer) = next() {
+                    if let Err(error) = self.layers.scan(&layer) {
+                        failure.note(self.session, error);
+                    }
                 }
-            }
-            let mut done: Vec<StageDone> = Vec::new();
-            for stage in &self.plan.stages {
-                let finished = self.stage(stage, &done);
-                if finished.is_err() {
-                    self.session.stop_background();
+            };
+            std::thread::scope(|scope| {
+                for _ in 0..TRANSFERS {
+                    scope.spawn(fetch);
                 }
-                done.push(finished?);
-            }
-            Ok(done)
-        })
+                stages()
+            })
+        };
+        failure.take().map_or(Ok(done), Err)
     }
 
-    fn are_here(&self, layers: &[Layer]) -> Result<bool, BuildError> {
-        for layer in layers {
-            if let Layer::Base { base, position, diff_id } = layer
-                && (self.session.layer(diff_id)?.is_none() || !self.layers.is_fetched(*base, *position)?)
-            {
-                return Ok(false);
+    /// The layers of the target's base that are not here yet: they come in beside the steps, and a failure to get one
+    /// ends the build at once. A build that only pushes may never need them.
+    fn wanted_beside(&self) -> Result<Vec<Layer>, BuildError> {
+        let Some(target) = self.plan.stages.last() else { return Ok(Vec::new()) };
+        if self.only_pushes() {
+            return Ok(Vec::new());
+        }
+        let mut wanted = Vec::new();
+        for layer in self.base_layers(&target.base) {
+            if !self.is_here(&layer)? {
+                wanted.push(layer);
             }
         }
-        Ok(true)
+        Ok(wanted)
+    }
+
+    /// The image goes to a registry and nowhere else.
+    pub(crate) fn only_pushes(&self) -> bool {
+        self.request.outputs == [OutputSpec::Push]
+    }
+
+    /// A base layer is in the store, and its tar was read through.
+    pub(crate) fn is_here(&self, layer: &Layer) -> Result<bool, BuildError> {
+        match layer {
+            Layer::Base { base, position, diff_id } => {
+                Ok(self.session.layer(diff_id)?.is_some() && self.layers.is_fetched(*base, *position)?)
+            }
+            Layer::Tar(_) | Layer::Tree { .. } => Ok(true),
+        }
     }
 
     fn base_layers(&self, base: &Base) -> Vec<Layer> {
@@ -162,7 +197,7 @@ impl<'a> Execution<'a> {
         ChainId::of(&source.layers).map_or_else(|| Digest::of(b"scratch"), |chain| chain.0)
     }
 
-    fn stage(&self, stage: &Stage, done: &[StageDone]) -> Result<StageDone, BuildError> {
+    fn stage(&self, stage: &Stage, done: &Stages) -> Result<StageDone, BuildError> {
         let (layers, chain, last) = match &stage.base {
             Base::Scratch => (Vec::new(), Digest::of(b"scratch"), None),
             Base::Image(source) => {
@@ -189,7 +224,7 @@ impl<'a> Execution<'a> {
         Ok(StageDone { layers: stand.layers, chain: stand.chain, history: stand.history })
     }
 
-    fn step(&self, stand: &mut Stand<'_>, step: &Step, name: &StepName, done: &[StageDone]) -> Result<(), BuildError> {
+    fn step(&self, stand: &mut Stand<'_>, step: &Step, name: &StepName, done: &Stages) -> Result<(), BuildError> {
         let started = Instant::now();
         let outcome = match &step.op {
             Op::Nothing => return self.no_layer(stand, step),

@@ -96,6 +96,16 @@ impl<'s> Layers<'s> {
         busy.entry((work, digest.clone())).or_default().clone()
     }
 
+    /// What a base layer's blob will be, whether it is here or not. Its origin is noted, so that a push may mount it.
+    pub(crate) fn expected(&self, base: usize, position: usize) -> Result<Option<Descriptor>, BuildError> {
+        let Some((image, blob)) = self.source(base, position) else { return Ok(None) };
+        compression(blob)?;
+        if let Ok(reference) = image.reference.parse() {
+            self.session.record_origin(&blob.digest, &reference)?;
+        }
+        Ok(Some(blob.clone()))
+    }
+
     /// Whether a base layer's blob is in the store.
     pub(crate) fn is_fetched(&self, base: usize, position: usize) -> Result<bool, BuildError> {
         self.source(base, position).map_or(Ok(false), |(_, blob)| self.is_here(blob))

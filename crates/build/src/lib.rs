@@ -35,6 +35,7 @@ pub mod request;
 mod resolve;
 mod run_step;
 pub mod save;
+mod schedule;
 mod scratch;
 mod selection;
 mod session;
@@ -102,9 +103,17 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     session.cancelled()?;
     let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
-    output::write(session, request, &image, &names)?;
-    name(session, &references, &image)?;
-    Ok(Built { image_id: image.id, manifest: image.manifest, size: Some(image.size), names, message: None })
+    let image = output::write(&execution, request, image, &names)?;
+    let mut message = None;
+    if image.absent.is_empty() {
+        name(session, &references, &image)?;
+    } else {
+        message = Some(format!(
+            "the image is in the registry only: {} of its base's layers were not needed here",
+            image.absent.len()
+        ));
+    }
+    Ok(Built { image_id: image.id, manifest: image.manifest, size: image.size, names, message })
 }
 
 /// A build's plan, with every base image looked up, and what is said about it; nothing is built.

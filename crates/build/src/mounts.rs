@@ -15,8 +15,9 @@ use kuz_store::CacheId;
 
 use crate::error::BuildError;
 use crate::event::StepName;
-use crate::execute::{Execution, StageDone, Stand};
+use crate::execute::{Execution, Stand};
 use crate::request::SecretSource;
+use crate::schedule::Stages;
 
 /// Where in its own tree a bind from a context is.
 const BOUND: &str = "/m";
@@ -53,7 +54,7 @@ pub(crate) struct At<'s> {
     pub(crate) stand: &'s Stand<'s>,
     pub(crate) step: &'s Step,
     pub(crate) name: &'s StepName,
-    pub(crate) done: &'s [StageDone],
+    pub(crate) done: &'s Stages,
 }
 
 impl Execution<'_> {

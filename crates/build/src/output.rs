@@ -7,30 +7,37 @@ use std::time::Instant;
 use crate::assemble::Image;
 use crate::error::BuildError;
 use crate::event::Event;
+use crate::execute::Execution;
 use crate::request::{BuildRequest, Dest, OutputSpec};
 use crate::session::Session;
 use crate::{remote, save};
 
-/// Writes every output of the request.
+/// Writes every output of the request. What comes back is the image, with all layers in the store if one had to be had.
 pub(crate) fn write(
-    session: &Session<'_>,
+    execution: &Execution<'_>,
     request: &BuildRequest,
-    image: &Image,
+    mut image: Image,
     names: &[String],
-) -> Result<(), BuildError> {
+) -> Result<Image, BuildError> {
+    let session = execution.session;
     for output in &request.outputs {
         let started = Instant::now();
         let text = describe(output, names);
         (session.events)(Event::OutputStarted { text: text.clone() });
         match output {
-            OutputSpec::Push => remote::push_all(session, &image.manifest, names)?,
+            OutputSpec::Push => {
+                if !image.absent.is_empty() && !remote::have_all(session, &image.manifest, names)? {
+                    image = execution.complete(image)?;
+                }
+                remote::push_all(session, &image.manifest, names)?;
+            }
             OutputSpec::Load => remote::load_into_docker(session, &image.manifest, names)?,
-            OutputSpec::Oci { dest, tar } => archive(session, image, names, save::Format::Oci, dest, *tar)?,
-            OutputSpec::Docker { dest, tar } => archive(session, image, names, save::Format::Docker, dest, *tar)?,
+            OutputSpec::Oci { dest, tar } => archive(session, &image, names, save::Format::Oci, dest, *tar)?,
+            OutputSpec::Docker { dest, tar } => archive(session, &image, names, save::Format::Docker, dest, *tar)?,
         }
         (session.events)(Event::OutputDone { text, took: started.elapsed() });
     }
-    Ok(())
+    Ok(image)
 }
 
 fn archive(

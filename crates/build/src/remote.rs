@@ -84,6 +84,39 @@ pub(crate) fn push_all(session: &Session<'_>, manifest: &Descriptor, names: &[St
 }
 
 fn push_to(session: &Session<'_>, manifest: &Descriptor, reference: &Reference) -> Result<Digest, BuildError> {
+    let image = push_image(session, manifest)?;
+    let silent: PushProgress = Arc::new(|_| {});
+    let network = session.network()?;
+    let action = format!("push to `{}`", reference.familiar());
+    let source = StoreBlobs { store: session.store.clone() };
+    network.wait(session, network.client.push(reference, &image, &source, &silent), |error| remote(action, error))
+}
+
+/// Whether the places of a push have every blob of the image that the store lacks: as their own, or mounted from where
+/// the blob came from.
+pub(crate) fn have_all(session: &Session<'_>, manifest: &Descriptor, names: &[String]) -> Result<bool, BuildError> {
+    let mut image = push_image(session, manifest)?;
+    let mut lacking = Vec::new();
+    for blob in image.blobs {
+        if !session.has_blob(&blob.descriptor.digest)? {
+            lacking.push(blob);
+        }
+    }
+    image.blobs = lacking;
+    let network = session.network()?;
+    for name in names {
+        let reference = images::reference(name)?;
+        let action = format!("push to `{}`", reference.familiar());
+        let placed = network.client.place(&reference, &image.blobs);
+        if !network.wait(session, placed, |error| remote(action, error))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What a push sends: the manifest with compressed layers, and where its blobs may be mounted from.
+fn push_image(session: &Session<'_>, manifest: &Descriptor) -> Result<PushImage, BuildError> {
     let manifest = compressed::manifest(session, manifest)?;
     let document = session.manifest(&manifest.digest)?;
     let bytes = session.read_blob(&manifest.digest, kuz_image::limits::MANIFEST_BYTES)?;
@@ -95,12 +128,7 @@ fn push_to(session: &Session<'_>, manifest: &Descriptor, reference: &Reference) 
         }
     }
     let media_type = manifest.media_type.clone();
-    let image = PushImage { manifest: bytes, media_type, blobs, tags: Vec::new() };
-    let silent: PushProgress = Arc::new(|_| {});
-    let network = session.network()?;
-    let action = format!("push to `{}`", reference.familiar());
-    let source = StoreBlobs { store: session.store.clone() };
-    network.wait(session, network.client.push(reference, &image, &source, &silent), |error| remote(action, error))
+    Ok(PushImage { manifest: bytes, media_type, blobs, tags: Vec::new() })
 }
 
 /// The store as what a push reads from.

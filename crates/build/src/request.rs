@@ -24,6 +24,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `--no-cache`
     pub no_cache: bool,
+    /// `--jobs`: stages that may be done side by side.
+    pub jobs: usize,
     /// `--no-cache-filter`: stages whose steps are done anew.
     pub no_cache_stages: BTreeSet<String>,
     /// `--pull`: ask the registry even when the base is known.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kuz_dockerfile::Diagnostic;
 use kuz_image::reference::Reference;
 use kuz_image::{DiffId, Digest, Platform, limits};
-use kuz_plan::plan::{Base, ImageSource, Op, Plan, Source};
+use kuz_plan::plan::{Base, ImageSource, Plan, Source};
 use kuz_plan::{KnownImage, KnownImages, Need, Planned, Request};
 use kuz_store::Refs;
 
@@ -178,10 +178,8 @@ pub(crate) fn images(plan: &Plan) -> Vec<ImageSource> {
         if let Base::Image(image) = &stage.base {
             add(image);
         }
-        for step in &stage.steps {
-            if let Op::Copy(copy) | Op::Add(copy) = &step.op
-                && let Source::Image(image) = &copy.from
-            {
+        for source in stage.steps.iter().flat_map(|step| step.op.sources()) {
+            if let Source::Image(image) = source {
                 add(image);
             }
         }

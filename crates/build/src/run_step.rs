@@ -55,7 +55,7 @@ impl Execution<'_> {
             kuz_sandbox::Stream::Stdout => show(Stream::Out, out.take(bytes)),
             kuz_sandbox::Stream::Stderr => show(Stream::Err, err.take(bytes)),
         };
-        let exit = worker.run(&sandboxed, &mut take, self.session.cancel);
+        let exit = worker.run(&sandboxed, &mut take, &self.session.work);
         // Locks of caches go with the step, and secrets from memory.
         drop(sandboxed);
         show(Stream::Out, out.finish());

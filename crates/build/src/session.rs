@@ -7,12 +7,11 @@
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kuz_image::reference::Reference;
 use kuz_image::scan::Scanned;
-use kuz_image::{Descriptor, DiffId, Digest, Document, LayerIndex, Manifest, limits, media_type};
+use kuz_image::{Descriptor, DiffId, Digest, Document, ImageConfig, ImageId, LayerIndex, Manifest, limits, media_type};
 use kuz_sandbox::preflight::{Asker, preflight};
 use kuz_sandbox::{Cancel, Ids, Isolation, Worker};
 use kuz_store::{LayerBlob, LayerRecord, Lease, NewTree, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
@@ -39,9 +38,10 @@ pub struct Session<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) store: Store,
     pub(crate) cancel: &'a Cancel,
+    /// Ends with the user's, and for all work of this build when a part of it has failed.
+    pub(crate) work: Cancel,
     pub(crate) events: &'a Events<'a>,
     lease: Mutex<Option<Lease>>,
-    background_stopped: AtomicBool,
     network: OnceLock<Network>,
     trees: OnceLock<Trees>,
     worker: OnceLock<Worker>,
@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             cancel,
             events,
             lease: Mutex::new(None),
-            background_stopped: AtomicBool::new(false),
+            work: cancel.child(),
             network: OnceLock::new(),
             trees: OnceLock::new(),
             worker: OnceLock::new(),
@@ -108,17 +108,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// An error if the user has asked to stop.
+    /// An error if the user has asked to stop, or another part of the build has failed.
     pub(crate) fn cancelled(&self) -> Result<(), BuildError> {
-        if self.cancel.is_cancelled() || self.background_stopped.load(Ordering::Relaxed) {
+        if self.work.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
         Ok(())
-    }
-
-    /// Work beside the steps ends at its next look: a step has failed.
-    pub(crate) fn stop_background(&self) {
-        self.background_stopped.store(true, Ordering::Relaxed);
     }
 
     /// The clock's time at the start of the program, for records.
@@ -268,6 +263,12 @@ impl<'a> Session<'a> {
                 source: Box::new(error),
             }),
         }
+    }
+
+    /// An image's configuration in the store.
+    pub(crate) fn config(&self, id: &ImageId) -> Result<ImageConfig, BuildError> {
+        let bytes = self.read_blob(&id.0, limits::CONFIG_BYTES)?;
+        kuz_image::parse_config(&bytes).map_err(|error| BuildError::store("read an image's configuration", error))
     }
 
     /// The repository that a blob came from: a push to the same registry can mount it from there.

@@ -17,10 +17,11 @@ use kuz_rootfs::read::TreeFile;
 use crate::contexts::LocalContext;
 use crate::download::{self, Fetched};
 use crate::error::BuildError;
-use crate::execute::{Execution, StageDone};
+use crate::execute::Execution;
 use crate::filter::Wanted;
 use crate::git::{self, Checkout, GitSource, Revision};
 use crate::layers::Layer;
+use crate::schedule::Stages;
 use crate::selection::{self, Selected};
 
 /// The kind of records with digests of what was selected in a stage.
@@ -58,7 +59,7 @@ type Chosen = (Digest, Option<Sources>);
 
 impl Execution<'_> {
     /// What an instruction copies.
-    pub(crate) fn select(&self, step: &Step, copy: &Copy, done: &[StageDone]) -> Result<Chosen, BuildError> {
+    pub(crate) fn select(&self, step: &Step, copy: &Copy, done: &Stages) -> Result<Chosen, BuildError> {
         let chain = match &copy.from {
             From::Context => return self.select_pieces(step, copy, &self.inputs.context),
             From::Named(name) => return self.select_pieces(step, copy, self.named(name)?),
@@ -218,7 +219,7 @@ impl Execution<'_> {
         &self,
         step: &Step,
         copy: &Copy,
-        done: &[StageDone],
+        done: &Stages,
     ) -> Result<(Digest, Sources), BuildError> {
         let layers = match &copy.from {
             From::Stage(id) => done.get(id.0).map(|stage| stage.layers.clone()).unwrap_or_default(),

@@ -107,6 +107,9 @@ pub(crate) struct BuildArgs {
     /// Do the steps of these stages anew
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Do up to N independent stages side by side (0: as many as there are)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) jobs: usize,
     /// Ask the registry for newer base images
     #[arg(long)]
     pub(crate) pull: bool,

@@ -41,6 +41,8 @@ struct State {
     fetches: BTreeMap<String, (u64, Option<ProgressBar>)>,
     bars: BTreeMap<String, ProgressBar>,
     screen: Option<MultiProgress>,
+    /// Steps that run now: with more than one, each line says whose it is.
+    running: usize,
 }
 
 impl Progress {
@@ -114,6 +116,7 @@ impl Progress {
 
     fn step_started(&self, state: &mut State, name: &StepName) {
         let label = label(name);
+        state.running += 1;
         if self.mode != Mode::Live {
             state.say(&label);
             return;
@@ -145,6 +148,9 @@ impl Progress {
             let line = String::from_utf8_lossy(rest.get(..end).unwrap_or_default());
             let line = render::clean(line.trim_end());
             match self.mode {
+                Mode::Plain if state.running > 1 => {
+                    let _ = writeln!(shown, "  [{}] | {line}", place(name));
+                }
                 Mode::Plain => {
                     let _ = writeln!(shown, "  | {line}");
                 }
@@ -170,6 +176,9 @@ impl Progress {
     fn step_ended(&self, state: &mut State, name: &StepName, end: StepEnd, took: Duration) {
         if state.partial.contains_key(&key(name)) {
             self.step_output(state, name, b"\n");
+        }
+        if end != StepEnd::Cached {
+            state.running = state.running.saturating_sub(1);
         }
         if let Some(bar) = state.bars.remove(&key(name)) {
             bar.finish_and_clear();

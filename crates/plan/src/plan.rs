@@ -3,7 +3,7 @@
 //! A value that can be printed, compared and keyed. No variable, ARG, ONBUILD, relative WORKDIR or default SHELL is
 //! left in it. What needs a file system stays symbolic and typed: wildcards, user names, remote sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kuz_dockerfile::{Diagnostic, Span};
 use kuz_image::{DiffId, Digest, ImageConfig, Platform};
@@ -249,6 +249,38 @@ pub struct Copy {
     pub checksum: Option<String>,
     /// ADD: `--keep-git-dir`
     pub keep_git_dir: bool,
+}
+
+impl Op {
+    /// Everything that is read besides the file system that the step stands on.
+    pub fn sources(&self) -> Vec<&Source> {
+        match self {
+            Self::Run(run) => run
+                .mounts
+                .iter()
+                .filter_map(|mount| match mount {
+                    Mount::Bind { from, .. } => Some(from),
+                    Mount::Cache { from, .. } => from.as_ref(),
+                    Mount::Tmpfs { .. } | Mount::Secret { .. } | Mount::Ssh { .. } => None,
+                })
+                .collect(),
+            Self::Copy(copy) | Self::Add(copy) => vec![&copy.from],
+            Self::MakeDir(_) | Self::Nothing => Vec::new(),
+        }
+    }
+}
+
+impl Stage {
+    /// The stages that must be done before this one.
+    pub fn needs(&self) -> BTreeSet<StageId> {
+        let below = match self.base {
+            Base::Stage(id) => Some(id),
+            Base::Scratch | Base::Image(_) => None,
+        };
+        let read = self.steps.iter().flat_map(|step| step.op.sources());
+        let read = read.filter_map(|source| if let Source::Stage(id) = source { Some(*id) } else { None });
+        below.into_iter().chain(read).collect()
+    }
 }
 
 impl Copy {

@@ -87,6 +87,23 @@ impl Client {
         }
     }
 
+    /// Whether the repository has all of these blobs, as its own or mounted now. Nothing is uploaded.
+    pub async fn place(&self, reference: &Reference, blobs: &[PushBlob]) -> Result<bool, RegistryError> {
+        let (attempts, endpoint) = self.push_endpoint(Action::Push, reference)?;
+        let places = blobs.iter().map(|blob| self.inner.place(&endpoint, reference, blob));
+        let mut places = stream::iter(places.collect::<Vec<_>>()).buffer_unordered(PARALLEL_BLOBS);
+        let mut all = true;
+        while let Some(placed) = places.next().await {
+            match placed {
+                Ok(Placed::Exists | Placed::Mounted(_)) => {}
+                // An upload that was opened instead of a mount is left to time out, as other clients leave it.
+                Ok(Placed::Lacking(_)) => all = false,
+                Err(cause) => return Err(attempts.fail_with(&endpoint, cause)),
+            }
+        }
+        Ok(all)
+    }
+
     /// Fails as a push would for want of permission: opens an upload and cancels it.
     pub async fn check_push(&self, reference: &Reference) -> Result<(), RegistryError> {
         let (attempts, endpoint) = self.push_endpoint(Action::CheckPush, reference)?;
@@ -149,28 +166,34 @@ impl Inner {
         progress: &PushProgress,
     ) -> Result<(), Cause> {
         let digest = &blob.descriptor.digest;
-        let mut repository = Repository::new(endpoint, reference.path(), "pull,push");
-        if self.has_blob(&repository, digest).await? {
-            progress(PushEvent::Exists(digest.clone()));
-            return Ok(());
-        }
-        let from = blob.mount_from.as_ref().filter(|from| from.domain() == reference.domain());
-        if let Some(from) = from.filter(|from| from.path() != reference.path()) {
-            repository.scopes.push(format!("repository:{}:pull", endpoint.repository(from.path())));
-            let mounted = self.mount(&repository, digest, &endpoint.repository(from.path())).await?;
-            repository.scopes.truncate(1);
-            match mounted {
-                Mount::Done => {
-                    progress(PushEvent::Mounted(digest.clone(), from.path().to_owned()));
-                    return Ok(());
-                }
-                Mount::Session(session) => {
-                    return self.upload(&repository, &blob.descriptor, Some(session), source, progress).await;
-                }
-                Mount::Refused => {}
+        let repository = Repository::new(endpoint, reference.path(), "pull,push");
+        match self.place(endpoint, reference, blob).await? {
+            Placed::Exists => progress(PushEvent::Exists(digest.clone())),
+            Placed::Mounted(from) => progress(PushEvent::Mounted(digest.clone(), from)),
+            Placed::Lacking(session) => {
+                return self.upload(&repository, &blob.descriptor, session, source, progress).await;
             }
         }
-        self.upload(&repository, &blob.descriptor, None, source, progress).await
+        Ok(())
+    }
+
+    /// Finds out whether the repository has a blob, or can mount it.
+    async fn place(&self, endpoint: &Endpoint, reference: &Reference, blob: &PushBlob) -> Result<Placed, Cause> {
+        let digest = &blob.descriptor.digest;
+        let mut repository = Repository::new(endpoint, reference.path(), "pull,push");
+        if self.has_blob(&repository, digest).await? {
+            return Ok(Placed::Exists);
+        }
+        let from = blob.mount_from.as_ref().filter(|from| from.domain() == reference.domain());
+        let Some(from) = from.filter(|from| from.path() != reference.path()) else {
+            return Ok(Placed::Lacking(None));
+        };
+        repository.scopes.push(format!("repository:{}:pull", endpoint.repository(from.path())));
+        Ok(match self.mount(&repository, digest, &endpoint.repository(from.path())).await? {
+            Mount::Done => Placed::Mounted(from.path().to_owned()),
+            Mount::Session(session) => Placed::Lacking(Some(session)),
+            Mount::Refused => Placed::Lacking(None),
+        })
     }
 
     async fn has_blob(&self, repository: &Repository<'_>, digest: &Digest) -> Result<bool, Cause> {
@@ -236,6 +259,16 @@ impl Inner {
             _ => Ok(()),
         }
     }
+}
+
+/// Where a blob is that a push needs.
+enum Placed {
+    /// In the repository.
+    Exists,
+    /// Now in it, from this one.
+    Mounted(String),
+    /// Not there; an upload may have been opened.
+    Lacking(Option<reqwest::Url>),
 }
 
 /// What came of asking for a mount.

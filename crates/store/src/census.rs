@@ -45,7 +45,7 @@ pub struct Usage {
     pub records: Tally,
     /// Damaged blobs.
     pub quarantine: Tally,
-    /// Trees that a worker must delete, and unfinished ones.
+    /// Trees that a worker must delete.
     pub waste: u64,
 }
 
@@ -136,10 +136,13 @@ impl Store {
         let headers = records.iter().filter(|record| record.believed).filter_map(|record| record.header.as_ref());
         let caches: BTreeSet<&String> =
             headers.filter(|header| header.kind == CACHE).flat_map(|header| &header.refs.trees).collect();
+        // A running step's trees are no waste; a dead one's are swept with the next lease.
+        let in_use = self.trees_in_use()?;
         for (ids, name) in trees::all_entries(self)? {
             match complete.get(trees::record_key(&ids, &name).as_str()) {
                 Some((_, tree)) if caches.contains(&name) => usage.caches.add(tree.bytes),
                 Some((_, tree)) => usage.trees.add(tree.bytes),
+                None if in_use.contains(&(ids, name)) => {}
                 None => usage.waste += 1,
             }
         }

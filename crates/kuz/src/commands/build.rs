@@ -147,6 +147,7 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         tags: arguments.tags.clone(),
         target: arguments.target.clone(),
         no_cache: arguments.no_cache,
+        jobs: if arguments.jobs == 0 { usize::MAX } else { arguments.jobs },
         no_cache_stages: arguments.no_cache_filter.iter().map(|name| name.to_lowercase()).collect::<BTreeSet<_>>(),
         pull: arguments.pull,
         platform,

@@ -16,12 +16,25 @@ pub struct Cancel(Arc<Mutex<State>>);
 struct State {
     cancelled: bool,
     running: Vec<Weak<Channel>>,
+    children: Vec<Weak<Mutex<State>>>,
 }
 
 impl Cancel {
     /// Nothing cancelled yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that is cancelled together with this one, and can be cancelled alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        child.0.lock().unwrap_or_else(PoisonError::into_inner).cancelled = state.cancelled;
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child.0));
+        drop(state);
+        child
     }
 
     /// Ends all commands, also those that would start later: SIGTERM, and SIGKILL after their grace. A second call
@@ -41,15 +54,19 @@ impl Cancel {
     }
 
     fn poke(&self, poke: &Poke, cancelled: bool) {
-        let running: Vec<Arc<Channel>> = {
+        let (running, children): (Vec<Arc<Channel>>, Vec<_>) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.cancelled |= cancelled;
             state.running.retain(|channel| channel.strong_count() > 0);
-            state.running.iter().filter_map(Weak::upgrade).collect()
+            let running = state.running.iter().filter_map(Weak::upgrade).collect();
+            (running, state.children.iter().filter_map(Weak::upgrade).collect())
         };
         for channel in running {
             // One that has just ended doesn't hear it, which is fine.
             let _ = channel.send(poke, &[]);
+        }
+        for child in children {
+            Self(child).poke(poke, cancelled);
         }
     }
 
@@ -58,5 +75,21 @@ impl Cancel {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.running.push(Arc::downgrade(channel));
         !state.cancelled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_hears_its_parent_and_not_the_other_way_round() {
+        let parent = Cancel::new();
+        let (one, two) = (parent.child(), parent.child());
+        one.cancel();
+        assert_eq!((parent.is_cancelled(), one.is_cancelled(), two.is_cancelled()), (false, true, false));
+        parent.cancel();
+        assert!(two.is_cancelled());
+        assert!(parent.child().is_cancelled(), "born late");
     }
 }
