@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kuz_image::Digest;
 use kuz_plan::plan::{Inline, Network, Run};
-use kuz_sandbox::{Exit, Hidden, RunStep, SandboxError, Stdio};
+use kuz_sandbox::{Exit, Hidden, RunStep, SandboxError, StartError, Stdio};
 
 use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, Stream};
@@ -66,6 +66,13 @@ impl Execution<'_> {
             Err(error) => {
                 self.session.cancelled()?;
                 match error {
+                    // An image that is laid out against the sandbox, not a command that fails.
+                    SandboxError::NotStarted(start @ (StartError::InTheWay { .. } | StartError::CwdOutside { .. })) => {
+                        return Err(BuildError::Refused {
+                            action: format!("run the step in line {} of {}", name.line, self.inputs.file),
+                            source: Box::new(start),
+                        });
+                    }
                     SandboxError::NotStarted(start) => Some(cause_chain(&start)),
                     error => {
                         return Err(BuildError::Environment {

@@ -179,3 +179,51 @@ fn loading_without_a_daemon_says_so() {
     assert_ne!(ran.code, 0);
     assert!(ran.message().contains("/nonexistent/docker.sock"), "{}", ran.message());
 }
+
+/// A Docker daemon of a test's own, without bridge and firewall, in the test's directory. Ends with it.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A daemon that is killed leaves its mounts behind: it is asked to end.
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn docker_itself_loads_and_keeps_the_id() {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !root || !has("dockerd") || !has("docker") {
+        return skip("needs root, dockerd and docker (Debian: docker.io)");
+    }
+    let (mut place, id) = small();
+    let at = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let host = format!("unix://{}", at("docker.sock"));
+    let log = std::fs::File::create(place.path("docker.log")).unwrap();
+    let mut command = Command::new("dockerd");
+    command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("docker.pid"), "-H", &host]);
+    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]);
+    let mut daemon = Daemon(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    let docker = |arguments: &[&str]| {
+        Command::new("docker").args(["-H", &host]).args(arguments).env_remove("DOCKER_HOST").output().unwrap()
+    };
+    // It answers or it ends: each question waits for an answer, so that this is no wait by the clock.
+    while !docker(&["version"]).status.success() {
+        if daemon.0.try_wait().unwrap().is_some() {
+            return skip("dockerd does not start on this machine");
+        }
+        std::thread::yield_now();
+    }
+    let identity = |name: &str| {
+        let output = docker(&["image", "inspect", "--format", "{{.Id}}", name]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let archive = at("saved.tar");
+    place.set("DOCKER_HOST", &host);
+    assert_eq!(place.build(&["-t", "streamed:1", "--load"]).id(), id);
+    assert_eq!(identity("streamed:1"), id);
+    assert_eq!(place.kuz(&["image", "save", "--format", "docker-archive", "-o", &archive, "app"]).code, 0);
+    assert!(docker(&["load", "-i", &archive]).status.success());
+    assert_eq!(identity("app:latest"), id);
+}
