@@ -36,16 +36,13 @@ impl Execution<'_> {
         let mut size: u64 = 0;
         let mut absent = Vec::new();
         for layer in &finished.layers {
-            let (diff_id, blob) = match self.unneeded(layer)? {
-                Some(known) => {
-                    absent.push(layer.clone());
-                    known
-                }
-                None => {
-                    let (diff_id, blob) = self.layers.tar(layer, self.epoch())?;
-                    size = size.saturating_add(self.session.layer_bytes(&diff_id)?);
-                    (diff_id, blob)
-                }
+            let (diff_id, blob) = if let Some(known) = self.unneeded(layer)? {
+                absent.push(layer.clone());
+                known
+            } else {
+                let made = self.layers.tar(layer, self.epoch())?;
+                size = size.saturating_add(self.session.layer_bytes(&made.0)?);
+                made
             };
             config.rootfs.diff_ids.push(diff_id);
             layers.push(as_oci(&blob));

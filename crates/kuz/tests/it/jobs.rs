@@ -35,9 +35,9 @@ fn jobs_change_no_image() {
     }
     let mut place = Place::with_registry();
     place.set("SOURCE_DATE_EPOCH", "1700000000");
-    let stages: String = (0..6).map(|n| format!("FROM busybox AS s{n}\nRUN echo {n} > /f{n}\n")).collect();
-    let copies: String = (0..6).map(|n| format!("COPY --from=s{n} /f{n} /\n")).collect();
-    place.dockerfile(&format!("{stages}FROM s0\n{copies}RUN cat /f*\n"));
+    let stages = [0, 1, 2, 3, 4, 5].map(|n| format!("FROM busybox AS s{n}\nRUN echo {n} > /f{n}\n"));
+    let copies = [0, 1, 2, 3, 4, 5].map(|n| format!("COPY --from=s{n} /f{n} /\n"));
+    place.dockerfile(&format!("{}FROM s0\n{}RUN cat /f*\n", stages.concat(), copies.concat()));
     let golden = place.build(&["-q"]).id();
     for jobs in ["0", "1", "3"] {
         assert_eq!(place.build(&["-q", "--no-cache", "--jobs", jobs]).id(), golden, "--jobs {jobs}");

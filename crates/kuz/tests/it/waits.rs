@@ -78,7 +78,7 @@ fn an_interrupted_password_prompt_leaves_the_terminal_with_echo() {
         return skip("no `script` (Debian: bsdutils)");
     }
     let place = Place::with_registry();
-    let host = place.registry.as_ref().unwrap().host().to_string();
+    let host = place.registry.as_ref().unwrap().host();
     let plain = place.listening(&["login", "-u", "somebody", &host]);
     let words: Vec<String> = std::iter::once(plain.get_program())
         .chain(plain.get_args())
