@@ -77,11 +77,13 @@ pub(crate) struct Layers<'s> {
     bases: Vec<BaseImage>,
     busy: Mutex<Turns>,
     indexes: Mutex<BTreeMap<Layer, Arc<LayerIndex>>>,
+    /// What [`implied`] found: every step asks for every layer below it.
+    implied: Mutex<BTreeMap<DiffId, Arc<Vec<Vec<u8>>>>>,
 }
 
 impl<'s> Layers<'s> {
     pub(crate) fn new(session: &'s Session<'s>, bases: Vec<BaseImage>) -> Self {
-        Self { session, bases, busy: Mutex::default(), indexes: Mutex::default() }
+        Self { session, bases, busy: Mutex::default(), indexes: Mutex::default(), implied: Mutex::default() }
     }
 
     /// The blob's descriptor and where to ask for it.
@@ -249,12 +251,22 @@ impl<'s> Layers<'s> {
     /// What names a layer's tree: the layer itself, unless it passes through directories that it does not list. Those
     /// look as they do in the layers below, so its tree is another over other layers. `None` while that isn't known.
     fn identity(&self, stack: &[Layer], at: usize, diff_id: &DiffId) -> Result<Option<DiffId>, BuildError> {
-        let Some(index) = self.session.index(diff_id)? else { return Ok(None) };
-        let implied = implied(&index);
+        let Some(implied) = self.implied(diff_id)? else { return Ok(None) };
         if implied.is_empty() {
             return Ok(Some(diff_id.clone()));
         }
         Ok(Some(self.settled(stack, at, diff_id, &implied)?.1))
+    }
+
+    /// Directories that a layer implies; `None` while its index isn't known.
+    fn implied(&self, diff_id: &DiffId) -> Result<Option<Arc<Vec<Vec<u8>>>>, BuildError> {
+        if let Some(known) = self.implied.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(index) = self.session.index(diff_id)? else { return Ok(None) };
+        let found = Arc::new(implied(&index));
+        self.implied.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id.clone(), found.clone());
+        Ok(Some(found))
     }
 
     /// Directories that a layer implies, as the layers below have them, and what names a tree in which they look so.
