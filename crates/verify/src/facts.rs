@@ -18,4 +18,6 @@ pub struct LayerFacts {
     pub shebangs: BTreeMap<Path, Vec<u8>>,
     /// Small files that checks read whole: the loader's configuration, distributions' metadata, `.pth` files.
     pub kept: BTreeMap<Path, Vec<u8>>,
+    /// What secret rules matched, without the text.
+    pub secrets: Vec<crate::secrets::Hit>,
 }

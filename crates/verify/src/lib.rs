@@ -10,6 +10,7 @@
 
 pub mod facts;
 pub mod finding;
+pub mod secrets;
 pub mod subject;
 
 pub use facts::LayerFacts;

@@ -17,6 +17,8 @@ pub struct Subject<'a> {
     pub stack: Stack,
     /// Their facts, in the same order.
     pub facts: Vec<Arc<LayerFacts>>,
+    /// How many of the lowest layers are the base image's; none where that is not known.
+    pub base_layers: usize,
     /// The other stages of its build.
     pub others: Vec<OtherStage>,
 }
