@@ -16,6 +16,9 @@ use super::rules::{RULES, Trigger};
 /// A compiled regular expression is never larger: the table's are far smaller.
 const REGEX_BYTES: usize = 4 << 20;
 
+/// How long the parts are that are searched for: as many bytes as the vectorised search looks at.
+const PART: usize = 4;
+
 /// Everything that is made from the table.
 pub(super) static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::new);
 
@@ -27,11 +30,22 @@ pub(super) struct Engine {
     expressions: Vec<OnceLock<Option<Regex>>>,
 }
 
-/// A set of words, and what to try where one stands.
+/// A set of words, and what to try where one stands. What is searched for are the words' rarest parts.
 #[derive(Debug)]
 pub(super) struct Words {
     search: Option<Search>,
-    targets: Vec<Vec<Target>>,
+    /// By the part's number: the words that have it.
+    words: Vec<Vec<Word>>,
+}
+
+/// A word, and what is tried where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    text: &'static str,
+    /// Where the part begins in it.
+    part: usize,
+    /// What it is for.
+    pub(super) target: Target,
 }
 
 /// What is tried at a word.
@@ -43,6 +57,14 @@ pub(super) enum Target {
     Assignment,
 }
 
+impl Word {
+    /// Where it begins, if it is what the part at this place belongs to.
+    pub(super) fn around(&self, text: &[u8], part: usize) -> Option<usize> {
+        let start = part.checked_sub(self.part)?;
+        text.get(start..)?.starts_with(self.text.as_bytes()).then_some(start)
+    }
+}
+
 #[derive(Debug)]
 enum Search {
     Packed(packed::Searcher),
@@ -51,8 +73,9 @@ enum Search {
 
 impl Engine {
     fn new() -> Self {
-        let mut tokens: Vec<(&str, Target)> = Vec::new();
-        let mut words: Vec<(&str, Target)> = assignment::WORDS.iter().map(|word| (*word, Target::Assignment)).collect();
+        let mut tokens: Vec<(&'static str, Target)> = Vec::new();
+        let mut words: Vec<(&'static str, Target)> =
+            assignment::WORDS.iter().map(|word| (*word, Target::Assignment)).collect();
         for (number, rule) in RULES.iter().enumerate() {
             match rule.trigger {
                 Trigger::Tokens(keywords, _) => {
@@ -75,21 +98,25 @@ impl Engine {
 }
 
 impl Words {
-    fn new(pairs: &[(&str, Target)]) -> Self {
-        let mut words: Vec<&str> = pairs.iter().map(|(word, _)| *word).collect();
-        words.sort_unstable();
-        words.dedup();
-        let targets = words
-            .iter()
-            .map(|word| pairs.iter().filter(|(other, _)| other == word).map(|(_, target)| *target).collect());
-        let targets = targets.collect();
-        let packed = packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(&words).build();
-        let search = packed.map(Search::Packed).or_else(|| AhoCorasick::new(&words).ok().map(Search::Automaton));
-        Self { search, targets }
+    fn new(pairs: &[(&'static str, Target)]) -> Self {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        let mut words: Vec<Vec<Word>> = Vec::new();
+        for &(text, target) in pairs {
+            let (part, bytes) = rarest(text, pairs);
+            let number = parts.iter().position(|other| *other == bytes).unwrap_or_else(|| {
+                parts.push(bytes);
+                words.push(Vec::new());
+                words.len() - 1
+            });
+            words[number].push(Word { text, part, target });
+        }
+        let packed = packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(&parts).build();
+        let search = packed.map(Search::Packed).or_else(|| AhoCorasick::new(&parts).ok().map(Search::Automaton));
+        Self { search, words }
     }
 
-    /// The first word from `from` on: where it begins, and what to try there.
-    pub(super) fn find(&self, text: &[u8], from: usize) -> Option<(usize, &[Target])> {
+    /// The first part from `from` on: where it begins, and the words that it may belong to.
+    pub(super) fn find(&self, text: &[u8], from: usize) -> Option<(usize, &[Word])> {
         if from >= text.len() {
             return None;
         }
@@ -101,7 +128,32 @@ impl Words {
                 (found.start(), found.pattern())
             }
         };
-        Some((start, self.targets.get(pattern.as_usize()).map_or(&[], Vec::as_slice)))
+        Some((start, self.words.get(pattern.as_usize()).map_or(&[], Vec::as_slice)))
+    }
+}
+
+/// The part of a word that text has least; of equal ones the one that most of the words share.
+fn rarest<'w>(word: &'w str, pairs: &[(&'static str, Target)]) -> (usize, &'w [u8]) {
+    let whole = (0, word.as_bytes());
+    word.as_bytes()
+        .windows(PART)
+        .enumerate()
+        .min_by_key(|(_, part)| {
+            let sharing =
+                pairs.iter().filter(|(other, _)| memchr::memmem::find(other.as_bytes(), part).is_some()).count();
+            (part.iter().map(|&byte| frequency(byte)).sum::<u32>(), usize::MAX - sharing)
+        })
+        .unwrap_or(whole)
+}
+
+/// How frequent a byte is in programs and documents, roughly.
+fn frequency(byte: u8) -> u32 {
+    match byte {
+        b'j' | b'q' | b'x' | b'z' | b'J' | b'Q' | b'X' | b'Z' | b'~' => 1,
+        b'A'..=b'Z' | b'0'..=b'9' | b'k' | b'v' => 2,
+        b'-' | b' ' => 6,
+        byte if byte.is_ascii_lowercase() => 5,
+        _ => 3,
     }
 }
 
@@ -118,12 +170,24 @@ mod tests {
 
     #[test]
     fn words_are_found_where_they_stand() {
-        let text = [&b"x".repeat(1000)[..], b"ghp_", &b"y".repeat(1000)[..]].concat();
-        let (at, targets) = ENGINE.tokens.find(&text, 0).unwrap();
-        let Target::Rule(number) = targets[0] else { panic!("a rule") };
-        assert_eq!((at, RULES[number].name), (1000, "GithubToken"));
-        assert!(ENGINE.tokens.find(&text, 1001).is_none());
+        let text = [&b"x".repeat(1000)[..], b"github_pat_", &b"y".repeat(1000)[..]].concat();
+        let (at, words) = ENGINE.tokens.find(&text, 0).unwrap();
+        let starts: Vec<(usize, &str)> =
+            words.iter().filter_map(|word| Some((word.around(&text, at)?, word.text))).collect();
+        assert_eq!(starts, [(1000, "github_pat_")]);
+        assert!(ENGINE.tokens.find(&text, at + 1).is_none());
         assert!(ENGINE.tokens.find(b"", 0).is_none());
-        assert_eq!(ENGINE.words.find(b"a SECRET", 0), Some((2, &[Target::Assignment][..])));
+        let (at, words) = ENGINE.words.find(b"a SECRET", 0).unwrap();
+        assert!(words.iter().any(|word| word.target == Target::Assignment && word.around(b"a SECRET", at) == Some(2)));
+    }
+
+    #[test]
+    fn both_sets_are_small_enough_for_the_vectorised_search() {
+        for words in [&ENGINE.tokens, &ENGINE.words] {
+            assert!(words.words.len() <= 48, "{:?}", words.words);
+        }
+        if cfg!(target_arch = "x86_64") && std::arch::is_x86_feature_detected!("ssse3") {
+            assert!(matches!(ENGINE.tokens.search, Some(Search::Packed(_))));
+        }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A path in (no leading slash), answers out. Patterns are the last names of a path, with `*` for any characters of a name.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::rules::{RULES, Trigger};
 
 /// Ends of names of files that show how another file is written.
@@ -109,11 +112,42 @@ pub(super) enum Assignments {
 
 /// The rules that are about files with this path, by number.
 pub(super) fn rules(path: &[u8]) -> Vec<usize> {
-    let about = |trigger: &Trigger| match trigger {
-        Trigger::Files(patterns) => patterns.iter().any(|pattern| matches(path, pattern) && !sample(path, pattern)),
-        _ => false,
-    };
-    RULES.iter().enumerate().filter(|(_, rule)| about(&rule.trigger)).map(|(number, _)| number).collect()
+    let name = name_of(path);
+    let exact = PATTERNS.names.get(name).into_iter().flatten();
+    let starred = PATTERNS.starred.iter().filter(|(_, pattern)| like(name, last_of(pattern)));
+    let about = exact.chain(starred).filter(|(_, pattern)| matches(path, pattern) && !sample(path, pattern));
+    let mut numbers: Vec<usize> = about.map(|(number, _)| *number).collect();
+    numbers.dedup();
+    numbers
+}
+
+/// A rule's number and a pattern of it.
+type Pattern = (usize, &'static str);
+
+/// The table's patterns, by their last names: most files are asked about once and have none.
+struct Patterns {
+    names: HashMap<&'static [u8], Vec<Pattern>>,
+    starred: Vec<Pattern>,
+}
+
+static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
+    let mut patterns = Patterns { names: HashMap::new(), starred: Vec::new() };
+    for (number, rule) in RULES.iter().enumerate() {
+        let Trigger::Files(list) = rule.trigger else { continue };
+        for pattern in list {
+            let last = last_of(pattern);
+            if last.contains(&b'*') {
+                patterns.starred.push((number, pattern));
+            } else {
+                patterns.names.entry(last).or_default().push((number, pattern));
+            }
+        }
+    }
+    patterns
+});
+
+fn last_of(pattern: &'static str) -> &'static [u8] {
+    name_of(pattern.as_bytes())
 }
 
 /// How assignments are written in it.
@@ -153,15 +187,14 @@ pub(super) fn matches(path: &[u8], pattern: &str) -> bool {
     pattern.as_bytes().rsplit(|&byte| byte == b'/').all(|pattern| names.next().is_some_and(|name| like(name, pattern)))
 }
 
-/// `*` stands for any characters; patterns are ours and short.
+/// The one `*` that a name of a pattern may have stands for any characters.
 fn like(name: &[u8], pattern: &[u8]) -> bool {
     match pattern.iter().position(|&byte| byte == b'*') {
         None => name == pattern,
         Some(star) => {
             let (before, after) =
                 (pattern.get(..star).unwrap_or_default(), pattern.get(star + 1..).unwrap_or_default());
-            let Some(rest) = name.strip_prefix(before) else { return false };
-            (0..=rest.len()).any(|skipped| like(rest.get(skipped..).unwrap_or_default(), after))
+            name.strip_prefix(before).is_some_and(|rest| rest.ends_with(after))
         }
     }
 }

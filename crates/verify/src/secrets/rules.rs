@@ -71,9 +71,14 @@ const AFTER: usize = 4096;
 const HEAD: Reach = Reach { before: 0, after: 320, part: false };
 const LONG: Reach = Reach { before: 0, after: AFTER, part: false };
 const KEY: Reach = Reach { before: 0, after: pem::KEY_TEXT + 128, part: false };
-/// As [`HEAD`], behind something that belongs to a name.
-const TAIL: Reach = Reach { before: 0, after: 320, part: true };
 const INNER: Reach = Reach { before: BEFORE, after: 320, part: true };
+
+impl Reach {
+    const fn inside(mut self) -> Self {
+        self.part = true;
+        self
+    }
+}
 
 const fn error(name: &'static str, what: &'static str, trigger: Trigger, regex: &'static str) -> Rule {
     Rule { name, level: Level::Error, what, trigger, regex, entropy: 30, check: tokens::plain }
@@ -110,7 +115,7 @@ pub static RULES: &[Rule] = &[
     error("AgeSecretKey", "a secret key of age", Tokens(&["AGE-SECRET-KEY-1"], HEAD), r"\AAGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}\b"),
     said("EncryptedPrivateKey", Level::Warning, "a private key under a passphrase"),
     // Clouds.
-    error("AwsSecretKey", "a secret access key of AWS", Tokens(&["ecret_access_key", "ECRET_ACCESS_KEY", "ecretAccessKey", "ecret_key", "ECRET_KEY"], TAIL), r#"\A(?:ecret_access_key|ECRET_ACCESS_KEY|ecretAccessKey|ecret_key|ECRET_KEY)["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=_-]|\z)"#).entropy(43).check(aws),
+    error("AwsSecretKey", "a secret access key of AWS", Words(&["secret", "SECRET", "Secret"], HEAD.inside()), r#"\A(?i:secret_?(?:access_?)?key)["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=_-]|\z)"#).entropy(43).check(aws),
     warning("AwsAccessKeyId", "an access key id of AWS", Tokens(&["AKIA", "ASIA"], HEAD), r"\A(A[KS]IA[A-Z2-7]{16})(?:[^A-Za-z0-9]|\z)").entropy(30),
     error("GcpServiceAccount", "a key of a Google Cloud service account", Tokens(&["\"private_key_id\""], HEAD), r#"\A"private_key_id"\s{0,8}:\s{0,8}"([0-9a-f]{40})""#).entropy(25),
     warning("GoogleApiKey", "a Google API key", Tokens(&["AIza"], HEAD), r"\A(AIza[A-Za-z0-9_-]{35})(?:[^A-Za-z0-9_-]|\z)").entropy(35),
@@ -119,8 +124,8 @@ pub static RULES: &[Rule] = &[
     error("AzureSharedAccessKey", "a shared access key of Azure", Tokens(&["SharedAccessKey="], HEAD), r"\ASharedAccessKey=([A-Za-z0-9+/]{43}=)").entropy(40),
     error("AzureClientSecret", "a client secret of Microsoft Entra", Tokens(&["7Q~", "8Q~"], INNER), r"(?:[^A-Za-z0-9~_.-]|\A)([A-Za-z0-9~_.]{3}[78]Q~[A-Za-z0-9~_.-]{31,34})(?:[^A-Za-z0-9~_.-]|\z)").entropy(40),
     error("DigitalOceanToken", "a token of DigitalOcean", Tokens(&["dop_v1_", "doo_v1_", "dor_v1_"], HEAD), r"\A(do[opr]_v1_[a-f0-9]{64})\b"),
-    error("DatabricksToken", "a token of Databricks", Tokens(&["dapi"], HEAD), r"\A(dapi[a-f0-9]{32}(?:-[0-9])?)\b"),
-    error("VaultToken", "a token of HashiCorp Vault", Tokens(&["hvs.", "hvb."], HEAD), r"\A(hv[sb]\.[A-Za-z0-9_-]{90,300})\b").entropy(40),
+    error("DatabricksToken", "a token of Databricks", Words(&["dapi"], HEAD), r"\A(dapi[a-f0-9]{32}(?:-[0-9])?)\b"),
+    error("VaultToken", "a token of HashiCorp Vault", Tokens(&["hvs."], HEAD), r"\A(hvs\.[A-Za-z0-9_-]{90,300})\b").entropy(40),
     // Code and packages.
     error("GithubToken", "a GitHub token", Tokens(&["ghp_", "gho_", "ghu_", "ghs_", "ghr_"], HEAD), r"\A(gh[pousr]_[A-Za-z0-9]{36})(?:[^A-Za-z0-9]|\z)").check(tokens::checksummed),
     error("GithubFineGrainedToken", "a GitHub token", Tokens(&["github_pat_"], HEAD), r"\A(github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b").entropy(40),
@@ -140,7 +145,7 @@ pub static RULES: &[Rule] = &[
     error("TelegramToken", "a token of a Telegram bot", Tokens(&[":AA"], INNER), r"(?:[^A-Za-z0-9]|\A)([0-9]{8,10}:AA[A-Za-z0-9_-]{33})(?:[^A-Za-z0-9_-]|\z)").entropy(40),
     error("ShopifyToken", "a token of Shopify", Tokens(&["shpat_", "shpss_"], HEAD), r"\A(shp(?:at|ss)_[a-fA-F0-9]{32})\b"),
     error("GrafanaToken", "a token of Grafana", Tokens(&["glsa_"], HEAD), r"\A(glsa_[A-Za-z0-9]{32}_[a-f0-9]{8})\b").entropy(35),
-    warning("TwilioToken", "a token of Twilio", Words(&["wilio", "WILIO"], TAIL), r#"\A(?i:wilio)[A-Za-z_.-]{0,24}(?i:token|secret)[A-Za-z_]{0,12}["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([0-9a-f]{32})(?:[^A-Za-z0-9]|\z)"#).entropy(30),
+    warning("TwilioToken", "a token of Twilio", Words(&["twilio", "TWILIO", "Twilio"], HEAD.inside()), r#"\A(?i:twilio)[A-Za-z_.-]{0,24}(?i:token|secret)[A-Za-z_]{0,12}["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([0-9a-f]{32})(?:[^A-Za-z0-9]|\z)"#).entropy(30),
     warning("Jwt", "a signed token (JWT)", Words(&["eyJ"], LONG), r"\A(eyJ[A-Za-z0-9_-]{10,1500}\.eyJ[A-Za-z0-9_-]{10,3000}\.[A-Za-z0-9_-]{20,1000})").entropy(40).check(tokens::jwt),
     // Addresses and programs' settings.
     warning("AddressWithPassword", "a password in an address", Words(&["://"], HEAD), r#"\A://[^\s:/@"'`<>{}\[\]\\|]{0,64}:([^\s/@"'`<>\\]{3,128})@"#).check(tokens::address),
@@ -198,7 +203,11 @@ mod tests {
                     assert_eq!(reach.before == 0, rule.regex.starts_with(r"\A"), "{}", rule.name);
                     assert!(reach.before <= BEFORE);
                 }
-                Trigger::Files(names) => assert!(!names.is_empty()),
+                Trigger::Files(names) => {
+                    assert!(!names.is_empty());
+                    let stars = |name: &str| name.split('/').all(|part| part.matches('*').count() <= 1);
+                    assert!(names.iter().all(|name| stars(name)), "{}", rule.name);
+                }
                 Trigger::Said => assert_eq!(rule.regex, ""),
             }
         }

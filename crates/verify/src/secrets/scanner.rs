@@ -191,10 +191,11 @@ impl Pass<'_> {
         let mut from = self.from;
         // A name with several words is one assignment.
         let mut named = 0;
-        while let Some((at, targets)) = words.find(self.text, from).filter(|(at, _)| *at < self.own) {
-            from = at + 1;
-            for target in targets {
-                match *target {
+        while let Some((part, candidates)) = words.find(self.text, from).filter(|(part, _)| *part < self.own) {
+            from = part + 1;
+            for word in candidates {
+                let Some(at) = word.around(self.text, part) else { continue };
+                match word.target {
                     Target::Rule(number) => self.at_word(number, at),
                     Target::Assignment if assignments == Assignments::None || at < named => {}
                     Target::Assignment => {
