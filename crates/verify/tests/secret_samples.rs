@@ -248,6 +248,9 @@ fn files_by_their_names() {
     ]);
     let store = [&[0x30, 0x82, 9, 9][..], &[7; 99]].concat();
     assert_eq!(rules("app/a.p12", &store, 8), "KeyStore");
+    let key = armour("RSA PRIVATE KEY", "", &der(1190), "\n");
+    assert_eq!(rules("lib/libtls.so", format!("\x7fELF\0\0{key}\0").as_bytes(), 4096), "EmbeddedPrivateKey");
+    assert_eq!(rules("app/blob", format!("\0\0{key}\0").as_bytes(), 4096), "PrivateKey");
 }
 
 #[test]

@@ -114,6 +114,8 @@ pub static RULES: &[Rule] = &[
     error("PuttyPrivateKey", "a private key of PuTTY", Tokens(&["PuTTY-User-Key-File-"], KEY), r"\APuTTY-User-Key-File-[0-9]: ?").entropy(0).check(pem::putty),
     error("AgeSecretKey", "a secret key of age", Tokens(&["AGE-SECRET-KEY-1"], HEAD), r"\AAGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}\b"),
     said("EncryptedPrivateKey", Level::Warning, "a private key under a passphrase"),
+    // Libraries of TLS have keys in them that they test themselves with.
+    said("EmbeddedPrivateKey", Level::Warning, "a private key within a program"),
     // Clouds.
     error("AwsSecretKey", "a secret access key of AWS", Words(&["secret", "SECRET", "Secret"], HEAD.inside()), r#"\A(?i:secret_?(?:access_?)?key)["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=_-]|\z)"#).entropy(43).check(aws),
     warning("AwsAccessKeyId", "an access key id of AWS", Tokens(&["AKIA", "ASIA"], HEAD), r"\A(A[KS]IA[A-Z2-7]{16})(?:[^A-Za-z0-9]|\z)").entropy(30),

@@ -27,6 +27,8 @@ const OVERLAP: usize = pem::KEY_TEXT + (16 << 10);
 /// A NUL this early makes a file binary, as in git.
 const HEAD: usize = 8000;
 
+/// What programs, libraries and archives of objects begin with.
+const PROGRAMS: &[&[u8]] = &[b"\x7fELF", b"!<arch>\n"];
 /// The rule that says least.
 const ASSIGNMENT: &str = "SecretAssignment";
 
@@ -40,6 +42,7 @@ pub struct Scanner {
     /// Line ends before the window.
     lines: u32,
     binary: Option<bool>,
+    program: bool,
     files: Vec<usize>,
     assignments: Assignments,
     /// Of a file that is longer than a window.
@@ -70,6 +73,7 @@ impl Scanner {
             passed: 0,
             lines: 0,
             binary: None,
+            program: false,
             files: Vec::new(),
             assignments: Assignments::None,
             sha256: None,
@@ -83,7 +87,7 @@ impl Scanner {
         self.path = path.strip_prefix(b"/").unwrap_or(path).to_vec();
         self.window.clear();
         self.window.reserve(usize::try_from(size).unwrap_or(WINDOW).min(WINDOW));
-        (self.passed, self.lines, self.binary, self.sha256) = (0, 0, None, None);
+        (self.passed, self.lines, self.binary, self.program, self.sha256) = (0, 0, None, false, None);
         self.files = paths::rules(&self.path);
         self.assignments = paths::assignments(&self.path);
         self.found.clear();
@@ -141,12 +145,20 @@ impl Scanner {
     fn look(&mut self, last: bool) {
         let binary = *self.binary.get_or_insert_with(|| {
             let head = self.window.get(..self.window.len().min(HEAD)).unwrap_or_default();
+            self.program = PROGRAMS.iter().any(|magic| head.starts_with(magic));
             memchr::memchr(0, head).is_some()
         });
         let own = if last { self.window.len() } else { self.window.len().saturating_sub(OVERLAP) };
         let mut found = std::mem::take(&mut self.found);
-        let mut pass =
-            Pass { text: &self.window, from: self.passed, own, binary, lines: self.lines, found: &mut found };
+        let mut pass = Pass {
+            text: &self.window,
+            from: self.passed,
+            own,
+            binary,
+            program: self.program,
+            lines: self.lines,
+            found: &mut found,
+        };
         pass.at_words(&ENGINE.tokens, Assignments::None);
         if !binary {
             pass.at_words(&ENGINE.words, self.assignments);
@@ -182,6 +194,7 @@ struct Pass<'p> {
     from: usize,
     own: usize,
     binary: bool,
+    program: bool,
     lines: u32,
     found: &'p mut BTreeMap<usize, Matches>,
 }
@@ -251,6 +264,7 @@ impl Pass<'_> {
             let at = start + secret.start();
             match (rule.check)(&Found { secret: secret.as_bytes(), whole: whole.as_bytes(), rest }) {
                 Verdict::No => {}
+                Verdict::Yes if self.program && rule.name == "PrivateKey" => self.say("EmbeddedPrivateKey", at),
                 Verdict::Yes => self.note(number, at),
                 Verdict::As(name) => self.say(name, at),
             }
