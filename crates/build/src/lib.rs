@@ -21,6 +21,7 @@ mod execute;
 mod filter;
 mod git;
 pub mod images;
+pub mod init;
 mod inputs;
 mod layers;
 mod layout_context;

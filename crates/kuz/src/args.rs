@@ -44,6 +44,14 @@ Examples:
 
 Exit code 3 if there is an error or a warning. Rules: docs/rules.md";
 
+const INIT_EXAMPLES: &str = "\
+Examples:
+  kuz init                               look at the project here, write Dockerfile and .dockerignore
+  kuz init --print                       show them
+  kuz init --app shop.main:app --port 9000 service
+
+Nothing of the project is run, and no file that exists is written to.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
@@ -52,6 +60,9 @@ pub(crate) enum Command {
     /// Say what is wrong or doubtful with a Dockerfile, without building
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Write a Dockerfile and a .dockerignore for a Python project
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(InitArgs),
     /// Show the plan of a build, every step expanded, without building
     Plan(PlanArgs),
     /// Start an image in the sandbox
@@ -227,6 +238,25 @@ pub(crate) struct CheckArgs {
     /// Labels that the image must have
     #[arg(long = "require-label", value_name = "KEY", value_delimiter = ',')]
     pub(crate) required_labels: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The project
+    #[arg(default_value = ".")]
+    pub(crate) directory: String,
+    /// The application: MODULE:ATTRIBUTE, MODULE:FUNCTION() or a script [default: found in the text]
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: Option<String>,
+    /// The port that it listens on [default: found in the text, else 8000]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// The version of Python [default: what the project asks for, else 3.10]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) python: Option<String>,
+    /// Show the files instead of writing them
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 #[derive(Debug, Args)]

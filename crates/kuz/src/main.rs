@@ -48,6 +48,7 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
     match cli.command {
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Init(arguments) => commands::init::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),

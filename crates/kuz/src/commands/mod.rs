@@ -5,6 +5,7 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod images;
+pub(crate) mod init;
 mod passed;
 pub(crate) mod plan;
 pub(crate) mod remote;

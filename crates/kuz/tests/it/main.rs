@@ -13,6 +13,7 @@ mod contract;
 mod faults;
 mod hostile;
 mod images;
+mod init;
 mod jobs;
 mod kill;
 mod kit;
