@@ -3,7 +3,7 @@
 //! [`scan`] reads an existing layer, [`LayerWriter`] writes a new one; both leave it to [`IndexBuilder`] what an entry
 //! means. Nothing is unpacked.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,20 +26,51 @@ pub struct Scanned {
     pub index: LayerIndex,
 }
 
+/// Looks at a regular file: where it lands in the layer, its header, its content. What it leaves unread is skipped.
+pub type Look<'l> = dyn FnMut(&[u8], &Header, &mut dyn Read) -> io::Result<()> + 'l;
+
 /// Reads an uncompressed layer to its end.
 ///
 /// A layer without an end marker is taken (some programs write such): compare the diff id with the one that is
 /// expected, it covers every byte.
 pub fn scan(tar: impl Read) -> Result<Scanned, TarError> {
+    scan_files(tar, None)
+}
+
+/// As [`scan`], and every regular file is looked at on the way.
+pub fn scan_with(tar: impl Read, look: &mut Look<'_>) -> Result<Scanned, TarError> {
+    scan_files(tar, Some(look))
+}
+
+/// Looks at every regular file of an uncompressed layer whose digest is known to be right.
+pub fn read_files(tar: impl Read, look: &mut Look<'_>) -> Result<LayerIndex, TarError> {
+    walk(&mut TarReader::new(tar).end_optional(), Some(look))
+}
+
+fn scan_files(tar: impl Read, look: Option<&mut Look<'_>>) -> Result<Scanned, TarError> {
     let mut reader = TarReader::new(HashReader::new(tar, Algorithm::Sha256)).end_optional();
+    let index = walk(&mut reader, look)?;
+    let (digest, bytes) = reader.finish()?.finish();
+    Ok(Scanned { diff_id: DiffId(digest), bytes, index })
+}
+
+fn walk<R: Read>(reader: &mut TarReader<R>, mut look: Option<&mut Look<'_>>) -> Result<LayerIndex, TarError> {
     let mut builder = IndexBuilder::new();
     while let Some(mut entry) = reader.next()? {
         let header = entry.header().clone();
         let account = if builder.wants_content(&header) { Some(read_whole(&header, &mut entry)?) } else { None };
+        if let Some(look) = look.as_deref_mut()
+            && let Some(path) = builder.place(&header)?
+        {
+            let seen = match &account {
+                Some(whole) => look(&path, &header, &mut whole.as_slice()),
+                None => look(&path, &header, &mut entry),
+            };
+            seen.map_err(|source| TarError::Content { path: header.path.clone(), source })?;
+        }
         builder.add(&header, account.as_deref())?;
     }
-    let (digest, bytes) = reader.finish()?.finish();
-    Ok(Scanned { diff_id: DiffId(digest), bytes, index: builder.finish() })
+    Ok(builder.finish())
 }
 
 /// Writes a layer: its bytes to a sink, and what [`scan`] would find in them.
@@ -120,6 +151,17 @@ mod tests {
         assert_eq!(written.bytes, bytes.len() as u64);
         assert_eq!(written.index.accounts.get(&b"etc/passwd"[..]).map(Vec::as_slice), Some(&passwd[..]));
         assert_eq!(scan(bytes.as_slice()).unwrap(), written);
+        let mut seen = Vec::new();
+        let mut look = |path: &[u8], header: &Header, content: &mut dyn Read| {
+            let mut first = [0];
+            let read = content.read(&mut first)?;
+            seen.push((String::from_utf8_lossy(path).into_owned(), header.size, first[..read].to_vec()));
+            Ok(())
+        };
+        assert_eq!(scan_with(bytes.as_slice(), &mut look).unwrap(), written);
+        assert_eq!(read_files(bytes.as_slice(), &mut look).unwrap(), written.index);
+        let files = [("etc/passwd".into(), passwd.len() as u64, b"r".to_vec()), ("big".into(), 300_000, vec![7])];
+        assert_eq!(seen, [files.clone(), files].concat());
         // Bytes after the end marker belong to the digest.
         let longer = [bytes.as_slice(), &[0; 5000]].concat();
         let scanned = scan(longer.as_slice()).unwrap();

@@ -93,6 +93,15 @@ impl IndexBuilder {
             && self.locate(&header.path).is_ok_and(|path| ACCOUNT_FILES.contains(&path.as_slice()))
     }
 
+    /// Where a regular file is going to be in the layer; `None` for whiteouts and everything that is no regular file.
+    pub fn place(&mut self, header: &Header) -> Result<Option<Vec<u8>>, TarError> {
+        if header.kind != Kind::File {
+            return Ok(None);
+        }
+        let path = self.locate(&header.path)?;
+        Ok((mark(&path)? == Mark::Entry).then_some(path))
+    }
+
     /// Takes an entry in. After an error the builder is of no use.
     pub fn add(&mut self, header: &Header, account_content: Option<&[u8]>) -> Result<(), TarError> {
         let path = self.locate(&header.path)?;
