@@ -2,8 +2,10 @@
 //!
 //! Values only; rendering is the program's. A finding never holds the text that a secret rule matched.
 
+use serde::{Deserialize, Serialize};
+
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     /// Worth knowing.
     Note,
@@ -13,8 +15,19 @@ pub enum Level {
     Error,
 }
 
+impl Level {
+    /// In lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// One finding about a finished image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// A stable name in camel case, such as `CommandNotFound`.
     pub rule: &'static str,
@@ -31,10 +44,44 @@ pub struct Finding {
 }
 
 /// What to do about a finding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advice {
     /// One sentence: lower case, no period.
     pub text: String,
     /// Lines to add to the Dockerfile's final stage, such as `COPY --from=builder /usr/local/bin/uvicorn …`.
     pub lines: Vec<String>,
+}
+
+impl Finding {
+    /// A finding about the whole image.
+    pub fn new(rule: &'static str, level: Level, message: impl Into<String>) -> Self {
+        Self { rule, level, message: message.into(), path: None, layer: None, advice: None }
+    }
+
+    /// It is about this file (no leading slash) of a layer.
+    #[must_use]
+    pub fn at(mut self, path: &[u8], layer: Option<usize>) -> Self {
+        self.path = Some(crate::subject::show(path));
+        self.layer = layer;
+        self
+    }
+
+    /// This is what to do.
+    #[must_use]
+    pub fn advise(mut self, advice: Option<Advice>) -> Self {
+        self.advice = advice;
+        self
+    }
+}
+
+impl Advice {
+    /// A sentence alone.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), lines: Vec::new() }
+    }
+
+    /// A sentence and a line for the Dockerfile.
+    pub fn line(text: impl Into<String>, line: impl Into<String>) -> Self {
+        Self { text: text.into(), lines: vec![line.into()] }
+    }
 }

@@ -8,11 +8,23 @@
 //! facts, indexes and the configuration. Nothing of an image is executed, loaded or unpacked, and nothing is read from
 //! disk or network here.
 
+pub mod access;
+mod check;
+pub mod collect;
+pub mod command;
+pub mod dpkg;
+pub mod elf;
 pub mod facts;
 pub mod finding;
 pub mod secrets;
+pub mod hygiene;
+pub mod rules;
 pub mod subject;
+#[cfg(test)]
+mod testing;
 
+pub use check::check;
+pub use collect::{collect, scan_and_collect};
 pub use facts::LayerFacts;
 pub use finding::{Advice, Finding, Level};
-pub use subject::{OtherStage, Subject};
+pub use subject::{OtherStage, StageFiles, Subject};

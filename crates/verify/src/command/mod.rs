@@ -1,0 +1,82 @@
+//! The image's command: what ENTRYPOINT and CMD start is found, and may be started, by the final user.
+//!
+//! ```text
+//! ENTRYPOINT + CMD ─► argv ─► a shell's line? ─► its simple commands ─┐
+//!                        └──► wrappers (tini, env, …) taken off ──────┴─► each: PATH ─► file ─► `#!` ─► … ─► programs
+//! ```
+//! Programs come out for [`crate::elf::closure`]. Where a shell's line is not understood, nothing is claimed about it.
+
+mod advice;
+mod resolve;
+pub mod shell;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use crate::access::Who;
+use crate::facts::Path;
+use crate::finding::{Advice, Finding, Level};
+use crate::subject::Subject;
+
+pub use words::{Line, split};
+
+/// What Docker and its like take where the image has no PATH.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the command's check gives.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Programs that are started, real paths.
+    pub programs: Vec<Path>,
+}
+
+/// The whole command line; empty where there is none.
+pub fn argv(subject: &Subject<'_>) -> Vec<String> {
+    let config = &subject.config.config;
+    let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    [words(&config.entrypoint), words(&config.cmd)].concat()
+}
+
+/// Judges the command.
+pub fn check(subject: &Subject<'_>) -> Checked {
+    let mut checked = Checked::default();
+    let who = match Who::of(subject) {
+        Ok(who) => who,
+        Err(error) => {
+            let advice = Advice::text("add the user in the final stage before USER, or give numbers");
+            let message = format!("the image's user cannot be looked up: {error}");
+            checked.findings.push(Finding::new("UnknownUser", Level::Error, message).advise(Some(advice)));
+            return checked;
+        }
+    };
+    let argv = argv(subject);
+    if argv.is_empty() {
+        let message = "the image has neither ENTRYPOINT nor CMD: it starts only with a command given to it";
+        checked.findings.push(Finding::new("NoCommand", Level::Note, message));
+        return checked;
+    }
+    let mut resolver = resolve::Resolver::new(subject, who);
+    resolver.argv(&argv);
+    checked.findings = resolver.findings;
+    checked.programs = resolver.programs;
+    checked
+}
+
+/// The tool of HEALTHCHECK: whatever is wrong with it.
+pub(crate) fn healthcheck(subject: &Subject<'_>) -> Vec<Finding> {
+    let test = subject.config.config.healthcheck.as_ref().and_then(|check| check.test.clone()).unwrap_or_default();
+    let argv = match test.split_first() {
+        Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
+        Some((kind, rest)) if kind == "CMD-SHELL" => {
+            let shell = subject.config.config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+            [shell, rest.to_vec()].concat()
+        }
+        _ => return Vec::new(),
+    };
+    let Ok(who) = Who::of(subject) else { return Vec::new() };
+    let mut resolver = resolve::Resolver::new(subject, who);
+    resolver.argv(&argv);
+    resolver.findings
+}
