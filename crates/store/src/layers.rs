@@ -1,12 +1,13 @@
-//! What is known of layers whose tar has passed through our hands: sizes, the blobs that hold them, their path index.
+//! What is known of layers whose tar has passed through our hands: sizes, the blobs that hold them, their path index,
+//! facts about their files; and the verdict on an image of them.
 //!
-//! Keyed by diff id. Both records are derived: they can be made again from a blob.
+//! Keyed by diff id, verdicts by image id. All these records are derived: they can be made again from blobs.
 
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use kuz_image::{DiffId, Digest, LayerIndex};
+use kuz_image::{DiffId, Digest, ImageId, LayerIndex};
 
 use crate::Store;
 use crate::error::StoreError;
@@ -16,6 +17,11 @@ use crate::records::Refs;
 pub(crate) const LAYER: &str = "layer";
 /// The kind of path indexes.
 pub(crate) const INDEX: &str = "index";
+
+/// The kind of facts about a layer's files.
+pub(crate) const FACTS: &str = "facts";
+/// The kind of verdicts on images.
+pub(crate) const VERDICT: &str = "verdict";
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +80,27 @@ impl Store {
     pub fn record_index(&self, diff_id: &DiffId, index: LayerIndex) -> Result<Arc<LayerIndex>, StoreError> {
         self.put(INDEX, &diff_id.to_string(), &index.to_bytes())?;
         Ok(self.keep_index(diff_id, Arc::new(index)))
+    }
+
+    /// Facts about a layer's files, in whatever form they were recorded.
+    pub fn facts(&self, diff_id: &DiffId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(FACTS, &diff_id.to_string())
+    }
+
+    /// Remembers facts about a layer's files, for as long as the layer is needed.
+    pub fn record_facts(&self, diff_id: &DiffId, facts: &[u8]) -> Result<(), StoreError> {
+        self.put(FACTS, &diff_id.to_string(), facts)
+    }
+
+    /// What was found out about an image.
+    pub fn verdict(&self, image: &ImageId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(VERDICT, &image.to_string())
+    }
+
+    /// Remembers what was found out about an image, for as long as its configuration is here.
+    pub fn record_verdict(&self, image: &ImageId, verdict: &[u8]) -> Result<(), StoreError> {
+        let refs = Refs { blobs: vec![image.0.clone()], ..Refs::default() };
+        self.put_with(VERDICT, &image.to_string(), verdict, &refs)
     }
 
     fn keep_index(&self, diff_id: &DiffId, index: Arc<LayerIndex>) -> Arc<LayerIndex> {

@@ -360,6 +360,12 @@ fn prune_keeps_what_is_named_and_what_was_used() {
     }
     let base = store.put_blob(b"a base's configuration").unwrap();
     store.put_with("bases", "python:3.10", b"x", &Refs { blobs: vec![base.clone()], ..Refs::default() }).unwrap();
+    // What is derived from a layer or an image goes with it, and keeps nothing alive.
+    let image = store.find("old").unwrap().id;
+    let layer = |salt| DiffId(Digest::of(&layer_tar(salt)));
+    store.record_facts(&layer(2), b"facts").unwrap();
+    store.record_facts(&layer(3), b"facts").unwrap();
+    store.record_verdict(&image, b"sound").unwrap();
     let stray = store.put_blob(b"stray").unwrap();
     let dangling = Digest::of(&layer_tar(1));
 
@@ -369,6 +375,7 @@ fn prune_keeps_what_is_named_and_what_was_used() {
     assert!(!store.has_blob(&stray).unwrap());
     assert!(store.has_blob(&base).unwrap() && store.has_blob(&dangling).unwrap());
     assert!(store.step("run-1").unwrap().is_some());
+    assert_eq!(store.verdict(&image).unwrap().as_deref(), Some(&b"sound"[..]));
 
     store.remove("old").unwrap();
     store.prune(&Policy::default()).unwrap();
@@ -381,6 +388,8 @@ fn prune_keeps_what_is_named_and_what_was_used() {
     assert!(later.has_blob(&dangling).unwrap());
     assert!(later.step("copy-2").unwrap().is_none() && later.step("run-1").unwrap().is_none());
     assert!(!later.has_blob(&Digest::of(&layer_tar(2))).unwrap());
+    assert_eq!((later.facts(&layer(2)).unwrap(), later.verdict(&image).unwrap()), (None, None));
+    assert_eq!(later.facts(&layer(3)).unwrap().as_deref(), Some(&b"facts"[..]));
 
     store.prune(&Policy { all: true, ..Policy::default() }).unwrap();
     let usage = store.usage().unwrap();
