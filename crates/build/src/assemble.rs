@@ -11,6 +11,9 @@ use crate::execute::Execution;
 use crate::layers::{Layer, as_oci};
 use crate::schedule::Stages;
 
+/// What the history says of every step that this program did.
+pub(crate) const COMMENT: &str = "kuz";
+
 /// A finished image.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -42,6 +45,7 @@ impl Execution<'_> {
             } else {
                 let made = self.layers.tar(layer, self.epoch())?;
                 size = size.saturating_add(self.session.layer_bytes(&made.0)?);
+                self.want_facts([&made.0]);
                 made
             };
             config.rootfs.diff_ids.push(diff_id);
@@ -60,7 +64,7 @@ impl Execution<'_> {
             config.history.extend(stage.steps.iter().zip(&made.history).map(|(step, made)| History {
                 created: Some(made.created.clone()),
                 created_by: Some(step.created_by.clone()),
-                comment: Some("kuz".to_owned()),
+                comment: Some(COMMENT.to_owned()),
                 empty_layer: !made.layer,
                 ..History::default()
             }));

@@ -132,6 +132,9 @@ pub enum BuildError {
         /// Why.
         message: String,
     },
+    /// The image is made, but was found not to be sound, and the request makes an error of that.
+    #[error("{0}")]
+    Unsound(String),
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
@@ -141,7 +144,7 @@ impl BuildError {
     /// Whose turn it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } => Class::Input,
+            Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } | Self::Unsound(_) => Class::Input,
             Self::Step(_) => Class::Step,
             Self::Remote { source, .. } if is_refusal(source) => Class::Refused,
             Self::Remote { .. } | Self::Fetch { .. } => Class::Remote,

@@ -125,4 +125,6 @@ pub enum Event {
     },
     /// Findings in the Dockerfile that do not stop the build.
     Warnings(Box<crate::error::Findings>),
+    /// What was found about the finished image.
+    Verdict(Box<crate::verdict::Verdict>),
 }

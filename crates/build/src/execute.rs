@@ -4,20 +4,22 @@
 //! side by side. Base layers that only the final image needs are
 //! fetched beside the steps. Nothing is fetched, unpacked or started before a step misses; see [`crate::layers`].
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use kuz_image::{ChainId, Digest};
+use kuz_image::{ChainId, DiffId, Digest};
 use kuz_plan::key::cache_key;
 use kuz_plan::plan::{Base, ImageSource, Op, Plan, Stage, Step};
 use kuz_store::StepRecord;
 
 use crate::error::BuildError;
 use crate::event::{Event, StepEnd, StepName};
+use crate::facts::Facts;
 use crate::inputs::Inputs;
 use crate::layers::{BaseImage, Layer, Layers};
 use crate::mounts::At;
-use crate::request::{BuildRequest, OutputSpec};
+use crate::request::{BuildRequest, OutputSpec, Verify};
 use crate::schedule::{self, FirstFailure, Stages};
 use crate::session::Session;
 
@@ -52,6 +54,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) plan: &'a Plan,
     pub(crate) layers: Layers<'a>,
+    /// Facts about the target's layers, if it is to be judged.
+    pub(crate) facts: Option<Arc<Facts>>,
     sources: Vec<ImageSource>,
 }
 
@@ -113,7 +117,9 @@ impl<'a> Execution<'a> {
                 Ok(BaseImage { reference: source.reference.clone(), blobs: session.manifest(&source.manifest)?.layers })
             })
             .collect::<Result<Vec<_>, BuildError>>()?;
-        Ok(Self { session, request, inputs, plan, layers: Layers::new(session, bases), sources })
+        let facts = (request.verify != Verify::Off).then(|| Arc::new(Facts::new(&session.store)));
+        let layers = Layers::new(session, bases).with_facts(facts.clone());
+        Ok(Self { session, request, inputs, plan, layers, facts, sources })
     }
 
     /// Builds every stage; the target's is the last.
@@ -121,9 +127,15 @@ impl<'a> Execution<'a> {
         crate::supported::check(self.plan, self.inputs)?;
         let failure = FirstFailure::default();
         let wanted = self.wanted_beside()?;
+        let target = self.target_stages();
+        if let Some(lowest) = target.iter().filter_map(|at| self.plan.stages.get(*at)).next()
+            && let Base::Image(source) = &lowest.base
+        {
+            self.want_facts(&source.layers);
+        }
         let stages = || {
-            schedule::all(self.session, &self.plan.stages, self.request.jobs, &failure, &|stage, done| {
-                self.stage(stage, done)
+            schedule::all(self.session, &self.plan.stages, self.request.jobs, &failure, &|place, stage, done| {
+                self.stage(stage, done, target.contains(&place))
             })
         };
         let done = if wanted.is_empty() {
@@ -197,7 +209,23 @@ impl<'a> Execution<'a> {
         ChainId::of(&source.layers).map_or_else(|| Digest::of(b"scratch"), |chain| chain.0)
     }
 
-    fn stage(&self, stage: &Stage, done: &Stages) -> Result<StageDone, BuildError> {
+    /// The target and the stages that it stands on, lowest first.
+    pub(crate) fn target_stages(&self) -> BTreeSet<usize> {
+        let below = |at: &usize| match self.plan.stages.get(*at)?.base {
+            Base::Stage(id) if id.0 < *at => Some(id.0),
+            _ => None,
+        };
+        std::iter::successors(self.plan.stages.len().checked_sub(1), below).collect()
+    }
+
+    /// These layers are the finished image's: what is in them will be asked for.
+    pub(crate) fn want_facts<'d>(&self, diff_ids: impl IntoIterator<Item = &'d DiffId>) {
+        if let Some(facts) = &self.facts {
+            facts.want(diff_ids);
+        }
+    }
+
+    fn stage(&self, stage: &Stage, done: &Stages, judged: bool) -> Result<StageDone, BuildError> {
         let (layers, chain, last) = match &stage.base {
             Base::Scratch => (Vec::new(), Digest::of(b"scratch"), None),
             Base::Image(source) => {
@@ -220,6 +248,9 @@ impl<'a> Execution<'a> {
                 line: kuz_dockerfile::line_of(&self.inputs.dockerfile.source, step.span.start),
             };
             self.step(&mut stand, step, &name, done)?;
+            if let (true, Some(Layer::Tar(diff_id))) = (judged, stand.layers.last()) {
+                self.want_facts([diff_id]);
+            }
         }
         Ok(StageDone { layers: stand.layers, chain: stand.chain, history: stand.history })
     }
@@ -290,6 +321,15 @@ impl<'a> Execution<'a> {
 
     /// The layer of a step that was done before, if it is still here in some form.
     pub(crate) fn recall(&self, stand: &Stand<'_>, key: &Digest) -> Result<Option<Outcome>, BuildError> {
+        let known = self.look_up(stand, key)?;
+        // There is something to do: what will be judged is read beside it.
+        if let (None, Some(facts)) = (&known, &self.facts) {
+            facts.begin();
+        }
+        Ok(known)
+    }
+
+    fn look_up(&self, stand: &Stand<'_>, key: &Digest) -> Result<Option<Outcome>, BuildError> {
         if self.skips_cache(stand.stage) {
             return Ok(None);
         }

@@ -14,6 +14,7 @@ use kuz_image::{Descriptor, DiffId, Digest, IndexEntry, LayerIndex, Stack, media
 
 use crate::error::BuildError;
 use crate::event::Event;
+use crate::facts::Facts;
 use crate::session::Session;
 use kuz_store::{TreeName, TreeRecord};
 
@@ -79,11 +80,26 @@ pub(crate) struct Layers<'s> {
     indexes: Mutex<BTreeMap<Layer, Arc<LayerIndex>>>,
     /// What [`implied`] found: every step asks for every layer below it.
     implied: Mutex<BTreeMap<DiffId, Arc<Vec<Vec<u8>>>>>,
+    /// Where a pass over a layer that is to be judged leaves what it saw.
+    facts: Option<Arc<Facts>>,
 }
 
 impl<'s> Layers<'s> {
     pub(crate) fn new(session: &'s Session<'s>, bases: Vec<BaseImage>) -> Self {
-        Self { session, bases, busy: Mutex::default(), indexes: Mutex::default(), implied: Mutex::default() }
+        Self {
+            session,
+            bases,
+            busy: Mutex::default(),
+            indexes: Mutex::default(),
+            implied: Mutex::default(),
+            facts: None,
+        }
+    }
+
+    /// With a place for facts.
+    pub(crate) fn with_facts(mut self, facts: Option<Arc<Facts>>) -> Self {
+        self.facts = facts;
+        self
     }
 
     /// The blob's descriptor and where to ask for it.
@@ -166,8 +182,13 @@ impl<'s> Layers<'s> {
             source,
         };
         let reader = compress::reader(compression(&blob)?, file).map_err(|error| refused(Box::new(error)))?;
-        let scanned = kuz_image::scan::scan(reader).map_err(|error| refused(Box::new(error)))?;
-        self.note_scanned(diff_id, &blob, scanned)
+        let Some(facts) = self.facts.as_ref().filter(|facts| facts.lacks(diff_id)) else {
+            let scanned = kuz_image::scan::scan(reader).map_err(|error| refused(Box::new(error)))?;
+            return self.note_scanned(diff_id, &blob, scanned);
+        };
+        let (scanned, seen) = kuz_verify::scan_and_collect(reader).map_err(|error| refused(Box::new(error)))?;
+        self.note_scanned(diff_id, &blob, scanned)?;
+        facts.record(diff_id, seen)
     }
 
     /// Checks a scan against what the configuration promised, and records it.

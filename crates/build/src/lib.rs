@@ -1,7 +1,7 @@
 //! The pipeline: a request to an image, its outputs and a result.
 //!
 //! ```text
-//! request ─► inputs (Dockerfile, context) ─► resolve + plan ─► execute (steps to layers) ─► assemble (image) ─► outputs
+//! request ─► inputs (Dockerfile, context) ─► resolve + plan ─► execute (steps to layers) ─► assemble (image) ─► verdict ─► outputs
 //! ```
 //! Everything up to execution is values. [`Session`] holds what is started late (network, worker). Never prints, and
 //! reads no environment, home directory or clock: they come in as [`request::Machine`].
@@ -18,7 +18,9 @@ mod download;
 pub mod error;
 pub mod event;
 mod execute;
+mod facts;
 mod filter;
+pub mod fix;
 mod git;
 pub mod images;
 pub mod init;
@@ -45,6 +47,7 @@ pub mod start;
 mod supported;
 mod time;
 pub mod upkeep;
+pub mod verdict;
 
 use kuz_image::{Descriptor, ImageId};
 
@@ -59,6 +62,7 @@ pub use kuz_registry::config::{ProxySettings, RegistryConfig};
 pub use kuz_registry::credentials::CredentialPaths;
 pub use kuz_sandbox::{Cancel, Hidden, Ulimit, main_if_reexec as sandbox_entry};
 pub use kuz_store::FaultPlan;
+pub use kuz_verify::{Finding, Level, rules::find as verify_rule};
 pub use session::{Events, Session};
 
 use error::{BuildError, Findings};
@@ -100,19 +104,22 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     warn(session, request, &inputs, &plan)?;
     let execution = Execution::new(session, request, &inputs, &plan)?;
     let done = execution.run()?;
-    let image = execution.assemble(&done)?;
+    let mut image = execution.assemble(&done)?;
     session.cancelled()?;
+    if !image.absent.is_empty() && request.verify == request::Verify::Error {
+        // Whoever wants no image that will not run wants it looked at as a whole.
+        image = execution.complete(image)?;
+    }
+    let mut message = execution.judge(&done, &image)?;
     let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let image = output::write(&execution, request, image, &names)?;
-    let mut message = None;
     if image.absent.is_empty() {
         name(session, &references, &image)?;
     } else {
-        message = Some(format!(
-            "the image is in the registry only: {} of its base's layers were not needed here",
-            image.absent.len()
-        ));
+        let absent = image.absent.len();
+        let only = format!("the image is in the registry only: {absent} of its base's layers were not needed here");
+        message = Some(message.map_or_else(|| only.clone(), |judged| format!("{judged}; {only}")));
     }
     Ok(Built { image_id: image.id, manifest: image.manifest, size: image.size, names, message })
 }

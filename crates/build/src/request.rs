@@ -54,6 +54,20 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, ContextSource>,
     /// `--annotation`: of the image's manifest.
     pub annotations: BTreeMap<String, String>,
+    /// `--verify`
+    pub verify: Verify,
+}
+
+/// What is made of the verdict on a finished image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// It is not judged.
+    Off,
+    /// Findings are told; nothing else changes.
+    #[default]
+    Warn,
+    /// A finding at error level fails the build.
+    Error,
 }
 
 /// What a `--build-context` stands for.

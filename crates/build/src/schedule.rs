@@ -67,7 +67,7 @@ pub(crate) fn all(
     stages: &[Stage],
     jobs: usize,
     failure: &FirstFailure,
-    work: &(dyn Fn(&Stage, &Stages) -> Result<StageDone, BuildError> + Sync),
+    work: &(dyn Fn(usize, &Stage, &Stages) -> Result<StageDone, BuildError> + Sync),
 ) -> Stages {
     let done = Stages::none_of(stages.len());
     let board = Mutex::new(Board { begun: vec![false; stages.len()], running: 0, stopped: false });
@@ -101,7 +101,7 @@ pub(crate) fn all(
     let drive = || {
         while let Some(place) = take() {
             let Some((stage, slot)) = stages.get(place).zip(done.0.get(place)) else { return };
-            let outcome = work(stage, &done);
+            let outcome = work(place, stage, &done);
             let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
             board.running -= 1;
             match outcome {

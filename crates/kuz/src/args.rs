@@ -52,6 +52,14 @@ Examples:
 
 Nothing of the project is run, and no file that exists is written to.";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  kuz verify app                         what is wrong, and the lines that mend it
+  kuz verify --format sarif app          for code scanning
+  kuz verify --fix app | patch -p0       add the lines to ./Dockerfile
+
+Exit code 1 if there is an error. Rules: docs/verify.md";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
@@ -63,6 +71,9 @@ pub(crate) enum Command {
     /// Write a Dockerfile and a .dockerignore for a Python project
     #[command(after_help = INIT_EXAMPLES)]
     Init(InitArgs),
+    /// Say whether an image will run: its command, its libraries, and hints
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
     /// Show the plan of a build, every step expanded, without building
     Plan(PlanArgs),
     /// Start an image in the sandbox
@@ -157,6 +168,9 @@ pub(crate) struct BuildArgs {
     /// Grant a step more than usual: network.host (always granted here)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
+    /// Whether the finished image is looked at, and what comes of it: will it run?
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) verify: VerifyArg,
     /// Write nothing but the result
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -184,6 +198,43 @@ pub(crate) struct BuildArgs {
     /// type=oci|docker[,tar=false],dest=PATH; type=image[,push=true]; type=registry
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Do not look
+    Off,
+    /// Tell what is found
+    #[default]
+    Warn,
+    /// Fail on an error, before anything is tagged or pushed
+    Error,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Name, id or the beginning of an id
+    pub(crate) image: String,
+    /// How findings are written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: VerifyFormat,
+    /// Write a patch that adds the advised lines to the Dockerfile
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) fix: bool,
+    /// The Dockerfile for --fix
+    #[arg(short, long, value_name = "FILE", default_value = "Dockerfile")]
+    pub(crate) file: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,8 @@ use kuz_build::error::Class;
 pub(crate) const SUCCESS: u8 = 0;
 /// A step's command failed.
 pub(crate) const STEP: u8 = 1;
+/// `kuz verify` found an error.
+pub(crate) const UNSOUND: u8 = 1;
 /// Wrong arguments.
 pub(crate) const USAGE: u8 = 2;
 /// The Dockerfile or the context is wrong.

@@ -148,7 +148,7 @@ pub(crate) fn as_sarif(found: &Findings) -> Value {
 }
 
 /// A path as a relative reference.
-fn uri(path: &str) -> String {
+pub(crate) fn uri(path: &str) -> String {
     let mut text = String::new();
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

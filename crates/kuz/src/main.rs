@@ -14,6 +14,7 @@ mod render;
 mod result;
 mod signals;
 mod sizes;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),

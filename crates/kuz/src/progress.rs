@@ -15,6 +15,7 @@ use kuz_build::event::{Event, StepEnd, StepName};
 
 use crate::args::ProgressArg;
 use crate::render::{self, Colour};
+use crate::verdict;
 
 /// A line that a step is still writing is cut here; the rest follows as lines of its own.
 const LINE_BYTES: usize = 4096;
@@ -95,6 +96,7 @@ impl Progress {
                 state.say(&format!("note: {}", render::clean_line(text)));
             }
             Event::Warnings(findings) => state.say(render::findings(findings, self.colour).trim_end()),
+            Event::Verdict(found) => state.say(verdict::text(found, self.colour).trim_end()),
             Event::ResolveStarted { .. } | Event::Unpacking { .. } | Event::OutputStarted { .. } => {}
         }
     }

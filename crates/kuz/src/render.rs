@@ -49,7 +49,7 @@ fn one(diagnostic: &Diagnostic, findings: &Findings, renderer: &Renderer) -> Str
 }
 
 /// The nearest character boundary at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
+pub(crate) fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 

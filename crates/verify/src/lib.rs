@@ -16,9 +16,9 @@ pub mod dpkg;
 pub mod elf;
 pub mod facts;
 pub mod finding;
-pub mod secrets;
 pub mod hygiene;
 pub mod rules;
+pub mod secrets;
 pub mod subject;
 #[cfg(test)]
 mod testing;

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kuz_build::contract::{InputData, OutputResult};
-use kuz_build::request::{BuildRequest, Dest, OutputSpec};
+use kuz_build::request::{BuildRequest, Dest, OutputSpec, Verify};
 use kuz_build::{Built, Network, Platform, Reference};
 
 use super::passed;
-use crate::args::{BuildArgs, NetworkArg};
+use crate::args::{BuildArgs, NetworkArg, VerifyArg};
 use crate::progress::Progress;
 use crate::{exit_code, machine, named, render, result, signals, sizes};
 
@@ -162,6 +162,11 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         epoch,
         contexts: named::contexts(&arguments.contexts)?,
         annotations: named::annotations(&arguments.annotations)?,
+        verify: match arguments.verify {
+            VerifyArg::Off => Verify::Off,
+            VerifyArg::Warn => Verify::Warn,
+            VerifyArg::Error => Verify::Error,
+        },
     })
 }
 

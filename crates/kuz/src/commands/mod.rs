@@ -11,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod remote;
 pub(crate) mod run;
 pub(crate) mod store;
+pub(crate) mod verify;
 
 use std::io::Write as _;
 

@@ -1,0 +1,239 @@
+//! Facts about layers: from the store, or collected from their tars beside the steps.
+//!
+//! A layer is wanted as soon as it is known and read once its tar is in the store, on threads of its own, which begin
+//! with the first step that misses: a build that does nothing starts none. Whoever wants the facts in the end helps with
+//! what is left and waits for the rest. Facts are kept in the store by diff id.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use kuz_image::{DiffId, compress};
+use kuz_store::Store;
+use kuz_verify::LayerFacts;
+
+use crate::error::BuildError;
+
+/// More threads than this only take processors away from the steps.
+const THREADS: usize = 4;
+
+/// Why a layer has no facts.
+#[derive(Debug, thiserror::Error)]
+enum FactsError {
+    /// Its tar is not in the store.
+    #[error("its blob is not in the store")]
+    NotHere,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] kuz_store::StoreError),
+    /// Its media type is not one that can be read.
+    #[error("its media type is not known")]
+    MediaType,
+    /// Its decompression.
+    #[error("decompress it")]
+    Decompress(#[source] io::Error),
+    /// Its tar.
+    #[error(transparent)]
+    Tar(#[from] kuz_image::tar::TarError),
+}
+
+/// Facts of the layers of one build.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    state: Mutex<State>,
+    changed: Condvar,
+    stopped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: BTreeSet<DiffId>,
+    queue: VecDeque<DiffId>,
+    busy: BTreeSet<DiffId>,
+    known: BTreeMap<DiffId, Arc<LayerFacts>>,
+}
+
+impl Facts {
+    /// None yet.
+    pub(crate) fn new(store: &Store) -> Self {
+        let shared = Shared {
+            store: store.clone(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), threads: Mutex::default() }
+    }
+
+    /// These layers' facts will be asked for.
+    pub(crate) fn want<'d>(&self, diff_ids: impl IntoIterator<Item = &'d DiffId>) {
+        let mut state = self.shared.state();
+        for diff_id in diff_ids {
+            if state.wanted.insert(diff_id.clone()) {
+                state.queue.push_back(diff_id.clone());
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether a pass over this layer's tar should collect them on the way.
+    pub(crate) fn lacks(&self, diff_id: &DiffId) -> bool {
+        let state = self.shared.state();
+        state.wanted.contains(diff_id) && !state.known.contains_key(diff_id)
+    }
+
+    /// What such a pass collected.
+    pub(crate) fn record(&self, diff_id: &DiffId, facts: LayerFacts) -> Result<(), BuildError> {
+        let recorded = self.shared.store.record_facts(diff_id, &facts.to_bytes());
+        recorded.map_err(|error| BuildError::store("record a layer's facts", error))?;
+        self.shared.state().known.insert(diff_id.clone(), Arc::new(facts));
+        Ok(())
+    }
+
+    /// There is work now: reading begins beside it.
+    pub(crate) fn begin(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !threads.is_empty() {
+            return;
+        }
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        for _ in 0..count {
+            let shared = Arc::clone(&self.shared);
+            // Where no thread can be had, the layers are read in the end.
+            let started = std::thread::Builder::new().name("facts".into()).spawn(move || shared.work());
+            threads.extend(started);
+        }
+    }
+
+    /// The facts of these layers, in order.
+    pub(crate) fn get(&self, diff_ids: &[DiffId]) -> Result<Vec<Arc<LayerFacts>>, BuildError> {
+        self.want(diff_ids);
+        if diff_ids.iter().filter(|diff_id| self.lacks(diff_id)).count() > 1 {
+            self.begin();
+        }
+        diff_ids.iter().map(|diff_id| self.one(diff_id)).collect()
+    }
+
+    fn one(&self, diff_id: &DiffId) -> Result<Arc<LayerFacts>, BuildError> {
+        let mut state = self.shared.state();
+        loop {
+            if let Some(known) = state.known.get(diff_id) {
+                return Ok(Arc::clone(known));
+            }
+            if !state.busy.contains(diff_id) {
+                break;
+            }
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        // Nobody reads it: still waiting in the queue, or it was not in the store when its turn came.
+        state.queue.retain(|waiting| waiting != diff_id);
+        state.busy.insert(diff_id.clone());
+        drop(state);
+        let read = self.shared.read(diff_id);
+        let found = self.shared.done(diff_id, read.as_ref().ok());
+        match (found, read) {
+            (Some(facts), _) => Ok(facts),
+            (None, Err(error)) => Err(BuildError::store(format!("read layer {}", diff_id.0.short()), error)),
+            (None, Ok(_)) => Err(BuildError::Cancelled),
+        }
+    }
+}
+
+impl Drop for Facts {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        // Taken so that nobody is between looking and waiting.
+        drop(self.shared.state());
+        self.shared.changed.notify_all();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has left no facts, which whoever asked for them has seen.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        loop {
+            let mut state = self.state();
+            let diff_id = loop {
+                if self.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Some(diff_id) = state.queue.pop_front() {
+                    break diff_id;
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            if state.known.contains_key(&diff_id) {
+                continue;
+            }
+            state.busy.insert(diff_id.clone());
+            drop(state);
+            // What went wrong is met again by whoever asks for this layer.
+            let read = self.read(&diff_id).ok();
+            self.done(&diff_id, read.as_ref());
+        }
+    }
+
+    fn done(&self, diff_id: &DiffId, read: Option<&Arc<LayerFacts>>) -> Option<Arc<LayerFacts>> {
+        let mut state = self.state();
+        state.busy.remove(diff_id);
+        if let Some(facts) = read {
+            state.known.entry(diff_id.clone()).or_insert_with(|| Arc::clone(facts));
+        }
+        let known = state.known.get(diff_id).map(Arc::clone);
+        drop(state);
+        self.changed.notify_all();
+        known
+    }
+
+    /// From the store, or from the layer's tar in it.
+    fn read(&self, diff_id: &DiffId) -> Result<Arc<LayerFacts>, FactsError> {
+        if let Some(facts) = self.store.facts(diff_id)?.and_then(|bytes| LayerFacts::from_bytes(&bytes)) {
+            return Ok(Arc::new(facts));
+        }
+        let mut blobs = self.store.layer(diff_id)?.ok_or(FactsError::NotHere)?.blobs;
+        blobs.sort_by_key(|blob| blob.digest != diff_id.0);
+        for blob in blobs {
+            let Some(file) = self.store.open_blob(&blob.digest)? else { continue };
+            let compression = compress::of_media_type(&blob.media_type).ok_or(FactsError::MediaType)?;
+            let source = Stoppable { source: file, stopped: &self.stopped };
+            let tar = compress::reader(compression, source).map_err(FactsError::Decompress)?;
+            let facts = kuz_verify::collect(tar)?;
+            self.store.record_facts(diff_id, &facts.to_bytes())?;
+            return Ok(Arc::new(facts));
+        }
+        Err(FactsError::NotHere)
+    }
+}
+
+/// A source that ends with an error when nobody wants its content any more.
+struct Stoppable<'s, R> {
+    source: R,
+    stopped: &'s AtomicBool,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        self.source.read(buffer)
+    }
+}

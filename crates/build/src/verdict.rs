@@ -1,0 +1,373 @@
+//! The verdict on a finished image: facts, indexes and configuration to findings with their place in the Dockerfile.
+//!
+//! Kept by image id, so that an image that was judged is not judged again. A build hands in its other stages, which are
+//! only looked into when something is missing. What cannot be judged fails nothing, unless the request says so.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+
+use kuz_dockerfile::Span;
+use kuz_image::tar::TarReader;
+use kuz_image::{DiffId, Digest, ImageConfig, ImageId, Stack};
+use kuz_plan::plan::Base;
+use kuz_verify::rules::{self, About};
+use kuz_verify::subject::OtherStage;
+use kuz_verify::{Advice, Finding, Level, StageFiles, Subject, dpkg};
+use serde::{Deserialize, Serialize};
+
+use crate::assemble::Image;
+use crate::error::BuildError;
+use crate::event::Event;
+use crate::execute::{Execution, StageDone};
+use crate::facts::Facts;
+use crate::images;
+use crate::layers::{BaseImage, Layer, Layers};
+use crate::request::Verify;
+use crate::run_step::cause_chain;
+use crate::schedule::Stages;
+use crate::selection;
+use crate::session::Session;
+
+/// The form of kept verdicts. Raised with every change to what is judged, or how.
+const FORMAT: u32 = 1;
+/// The kind of records with the packages' files of a stage.
+const OWNERS: &str = "owners";
+/// A list of a package's files, as read from a stage.
+const LIST_BYTES: u64 = 16 << 20;
+/// Where dpkg and apk say which package owns what.
+const LISTS: [&[u8]; 2] = [b"var/lib/dpkg/info/*.list", b"lib/apk/db/installed"];
+
+/// What was found about an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The Dockerfile, as the user knows it; empty where none is known.
+    pub file: String,
+    /// Its text.
+    pub source: String,
+    /// The worst first.
+    pub findings: Vec<Placed>,
+}
+
+/// A finding and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// What was found.
+    pub finding: Finding,
+    /// The instruction that it comes from.
+    pub span: Option<Span>,
+    /// What the history says of the layer that it was found in.
+    pub made_by: Option<String>,
+}
+
+impl Verdict {
+    /// Findings of a level.
+    pub fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|placed| placed.finding.level == level).count()
+    }
+
+    /// One line, if there is an error or a warning.
+    pub fn summary(&self) -> Option<String> {
+        let (errors, warnings) = (self.count(Level::Error), self.count(Level::Warning));
+        let first = self.findings.iter().find(|placed| placed.finding.level > Level::Note)?;
+        let counted = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
+        let counted = counted.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+        let mut text = format!("verify: {}: {}", counted.collect::<Vec<_>>().join(", "), first.finding.message);
+        if let Some(advice) = &first.finding.advice {
+            text.push_str(&format!("; {}", advice.text));
+            if let Some(line) = advice.lines.first() {
+                text.push_str(&format!(": add `{line}`"));
+            }
+        }
+        Some(text)
+    }
+
+    /// Without notes: what a build tells.
+    fn told(mut self) -> Self {
+        self.findings.retain(|placed| placed.finding.level > Level::Note);
+        self
+    }
+}
+
+/// A verdict as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// What else than the image it depends on.
+    inputs: String,
+    findings: Vec<KeptFinding>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptFinding {
+    rule: String,
+    level: Level,
+    message: String,
+    path: Option<String>,
+    layer: Option<usize>,
+    advice: Option<Advice>,
+}
+
+impl KeptFinding {
+    fn of(finding: &Finding) -> Self {
+        let Finding { rule, level, message, path, layer, advice } = finding.clone();
+        Self { rule: rule.to_owned(), level, message, path, layer, advice }
+    }
+
+    /// `None` for a rule that this program does not have.
+    fn finding(self) -> Option<Finding> {
+        let Self { rule, level, message, path, layer, advice } = self;
+        Some(Finding { rule: rules::find(&rule)?.name, level, message, path, layer, advice })
+    }
+}
+
+/// What the program itself adds to what a verdict depends on.
+fn program() -> String {
+    format!("{FORMAT} {} {}", kuz_verify::facts::FORMAT, env!("CARGO_PKG_VERSION"))
+}
+
+/// A kept verdict; with `inputs`, only one that depended on these.
+fn recall(session: &Session<'_>, id: &ImageId, inputs: Option<&str>) -> Result<Option<Vec<Finding>>, BuildError> {
+    let bytes = session.store.verdict(id).map_err(|error| BuildError::store("read a verdict", error))?;
+    let Some(kept) = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok()) else { return Ok(None) };
+    let (version, others) = kept.inputs.split_once('\n').unwrap_or((&kept.inputs, ""));
+    if version != program() || inputs.is_some_and(|inputs| inputs != others) {
+        return Ok(None);
+    }
+    Ok(kept.findings.into_iter().map(KeptFinding::finding).collect())
+}
+
+fn keep(session: &Session<'_>, id: &ImageId, inputs: &str, findings: &[Finding]) -> Result<(), BuildError> {
+    let kept =
+        Kept { inputs: format!("{}\n{inputs}", program()), findings: findings.iter().map(KeptFinding::of).collect() };
+    let bytes = serde_json::to_vec(&kept).map_err(|error| BuildError::store("encode a verdict", error))?;
+    session.store.record_verdict(id, &bytes).map_err(|error| BuildError::store("record a verdict", error))
+}
+
+/// Judges an image whose layers are in the store.
+fn find<'s>(
+    session: &Session<'_>,
+    facts: &Facts,
+    config: &'s ImageConfig,
+    others: Vec<OtherStage<'s>>,
+    base_layers: usize,
+) -> Result<Vec<Finding>, BuildError> {
+    let diff_ids = &config.rootfs.diff_ids;
+    let facts = facts.get(diff_ids)?;
+    let index = |diff_id: &DiffId| session.index(diff_id)?.ok_or_else(|| BuildError::input("a layer has no index"));
+    let stack = Stack::new(diff_ids.iter().map(index).collect::<Result<Vec<_>, _>>()?);
+    Ok(kuz_verify::check(&Subject { config, stack, facts, others, base_layers }))
+}
+
+/// `kuz verify`: judges any image in the store. What a build found about it is taken from there.
+pub fn verify(session: &Session<'_>, name: &str) -> Result<Verdict, BuildError> {
+    let found = images::find(session, name)?;
+    let documents = session.store.documents(&found.manifest.digest);
+    let documents = documents.map_err(|error| images::failed(format!("read image `{name}`"), error))?;
+    let config = &documents.config;
+    let findings = if let Some(findings) = recall(session, &found.id, None)? {
+        findings
+    } else {
+        let blobs = documents.manifest.layers.clone();
+        let facts = std::sync::Arc::new(Facts::new(&session.store));
+        facts.want(&config.rootfs.diff_ids);
+        let layers = Layers::new(session, vec![BaseImage { reference: name.to_owned(), blobs }]);
+        let layers = layers.with_facts(Some(std::sync::Arc::clone(&facts)));
+        for layer in Layer::of_base(0, &config.rootfs.diff_ids) {
+            layers.scan(&layer)?;
+        }
+        let findings = find(session, &facts, config, Vec::new(), base_layers(config))?;
+        keep(session, &found.id, "", &findings)?;
+        findings
+    };
+    let made_by = makers(config);
+    let place = |finding: Finding| {
+        let made_by = finding.layer.and_then(|layer| made_by.get(layer).cloned());
+        Placed { finding, span: None, made_by }
+    };
+    Ok(Verdict { findings: findings.into_iter().map(place).collect(), ..Verdict::default() })
+}
+
+/// How many of an image's layers are its base's: those from before the first step that this program did. Of an image that
+/// it did not make, none is known to be.
+fn base_layers(config: &ImageConfig) -> usize {
+    let ours = config.history.iter().position(|entry| entry.comment.as_deref() == Some(crate::assemble::COMMENT));
+    let before = config.history.get(..ours.unwrap_or_default()).unwrap_or_default();
+    before.iter().filter(|entry| !entry.empty_layer).count()
+}
+
+/// What made each layer, by the history.
+fn makers(config: &ImageConfig) -> Vec<String> {
+    let made = config.history.iter().filter(|entry| !entry.empty_layer);
+    made.map(|entry| entry.created_by.clone().unwrap_or_default()).collect()
+}
+
+impl Execution<'_> {
+    /// Judges the finished image, tells what was found, and gives the line for the result. An error only where the
+    /// request asks for it.
+    pub(crate) fn judge(&self, done: &Stages, image: &Image) -> Result<Option<String>, BuildError> {
+        let Some(facts) = &self.facts else { return Ok(None) };
+        let fails = self.request.verify == Verify::Error;
+        let verdict = match self.verdict(done, image, facts) {
+            Ok(verdict) => verdict,
+            Err(error @ BuildError::Cancelled) => return Err(error),
+            Err(error) if fails => return Err(error),
+            Err(error) => {
+                let text = format!("the image could not be verified: {}", cause_chain(&error));
+                (self.session.events)(Event::Note { text });
+                return Ok(None);
+            }
+        };
+        let failed = fails && verdict.count(Level::Error) > 0;
+        let told = verdict.told();
+        let summary = told.summary();
+        if !told.findings.is_empty() {
+            (self.session.events)(Event::Verdict(Box::new(told)));
+        }
+        if failed {
+            return Err(BuildError::Unsound(summary.unwrap_or_default()));
+        }
+        Ok(summary)
+    }
+
+    fn verdict(&self, done: &Stages, image: &Image, facts: &Facts) -> Result<Verdict, BuildError> {
+        let target = self.target_stages();
+        let others = || {
+            let stages = self.plan.stages.iter().enumerate().filter(|(at, _)| !target.contains(at));
+            stages.filter_map(|(at, stage)| {
+                let name = stage.name.clone().unwrap_or_else(|| stage.number.to_string());
+                Some((name, done.get(at)?))
+            })
+        };
+        let inputs = others().fold(String::new(), |text, (name, done)| format!("{text}{name} {}\n", done.chain));
+        let inputs = Digest::of(inputs.as_bytes()).to_string();
+        let findings = if let Some(findings) = recall(self.session, &image.id, Some(&inputs))? {
+            findings
+        } else {
+            let config = self.session.read_blob(&image.id.0, kuz_image::limits::CONFIG_BYTES)?;
+            let config = kuz_image::parse_config(&config)
+                .map_err(|error| BuildError::store("read the image's configuration", error))?;
+            let others = others().map(|(name, done)| OtherStage::new(name, Built { execution: self, done })).collect();
+            let findings = find(self.session, facts, &config, others, self.layers_below())?;
+            keep(self.session, &image.id, &inputs, &findings)?;
+            findings
+        };
+        let places = self.places(done);
+        let findings = findings.into_iter().map(|finding| places.place(finding)).collect();
+        Ok(Verdict { file: self.inputs.file.clone(), source: self.inputs.dockerfile.source.clone(), findings })
+    }
+
+    /// How many of the target's layers are its base image's.
+    fn layers_below(&self) -> usize {
+        let lowest = self.target_stages().first().and_then(|at| self.plan.stages.get(*at));
+        lowest.map_or(0, |stage| if let Base::Image(image) = &stage.base { image.layers.len() } else { 0 })
+    }
+
+    /// Which instruction each layer of the target comes from, and the instructions that its configuration comes from.
+    fn places(&self, done: &Stages) -> Places {
+        let mut places = Places::default();
+        for at in self.target_stages() {
+            let (Some(stage), Some(made)) = (self.plan.stages.get(at), done.get(at)) else { continue };
+            if places.layers.is_empty() {
+                let own = made.history.iter().filter(|made| made.layer).count();
+                let below = made.layers.len().saturating_sub(own);
+                places.layers = vec![(stage.span, None); below];
+                places.base = Some(stage.span);
+            }
+            for (step, made) in stage.steps.iter().zip(&made.history) {
+                let keyword = step.text.split_whitespace().next().unwrap_or_default().to_uppercase();
+                places.words.insert(keyword, step.span);
+                if made.layer {
+                    places.layers.push((step.span, Some(step.created_by.clone())));
+                }
+            }
+        }
+        places
+    }
+}
+
+/// Where things come from.
+#[derive(Debug, Default)]
+struct Places {
+    /// The target's FROM, or that of the lowest stage that it stands on.
+    base: Option<Span>,
+    layers: Vec<(Span, Option<String>)>,
+    /// The last instruction with each keyword.
+    words: BTreeMap<String, Span>,
+}
+
+impl Places {
+    fn place(&self, finding: Finding) -> Placed {
+        let words: &[&str] = match rules::find(finding.rule).map(|rule| rule.about) {
+            Some(About::Command) => &["CMD", "ENTRYPOINT"],
+            Some(About::User) => &["USER"],
+            Some(About::Workdir) => &["WORKDIR"],
+            Some(About::Healthcheck) => &["HEALTHCHECK"],
+            Some(About::File) | None => &[],
+        };
+        let layer = finding.layer.and_then(|layer| self.layers.get(layer));
+        let word = || words.iter().filter_map(|word| self.words.get(*word)).max().copied();
+        let span = layer.map(|(span, _)| *span).or_else(word).or(self.base.filter(|_| !words.is_empty()));
+        Placed { finding, span, made_by: layer.and_then(|(_, made_by)| made_by.clone()) }
+    }
+}
+
+/// Another stage of this build.
+#[derive(Debug)]
+struct Built<'s> {
+    execution: &'s Execution<'s>,
+    done: &'s StageDone,
+}
+
+impl StageFiles for Built<'_> {
+    fn stack(&self) -> Stack {
+        // What cannot be looked into has nothing to offer.
+        self.execution.stack(&self.done.layers).unwrap_or_default()
+    }
+
+    fn owners(&self) -> BTreeMap<Vec<u8>, String> {
+        self.execution.owners(self.done).unwrap_or_default()
+    }
+}
+
+impl Execution<'_> {
+    /// The libraries and commands of a stage with their packages: remembered, or read out of its trees.
+    fn owners(&self, done: &StageDone) -> Result<BTreeMap<Vec<u8>, String>, BuildError> {
+        let failed = |error| BuildError::store("read a stage's packages", error);
+        let store = &self.session.store;
+        if let Some(known) = store.get(OWNERS, done.chain.hex()).map_err(failed)?
+            && let Ok(owners) = serde_json::from_slice::<Vec<(Vec<u8>, String)>>(&known)
+        {
+            return Ok(owners.into_iter().collect());
+        }
+        let stack = self.stack(&done.layers)?;
+        let chosen: Vec<_> = LISTS.iter().filter_map(|list| selection::select(&stack, list).ok()).flatten().collect();
+        let files = self.tree_files(&done.layers, &chosen)?;
+        let mut owners = BTreeMap::new();
+        if !files.is_empty() {
+            let worker = self.session.worker()?;
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .map_err(|error| BuildError::store("open a pipe", error))?;
+            std::thread::scope(|scope| {
+                let export = scope.spawn(|| {
+                    let write = write;
+                    worker.export(&files, &write)
+                });
+                let mut stream = TarReader::new(File::from(read));
+                for file in &files {
+                    let Ok(Some(content)) = stream.next() else { break };
+                    let mut bytes = Vec::new();
+                    if content.take(LIST_BYTES).read_to_end(&mut bytes).is_ok() {
+                        owners.extend(dpkg::owners(&file.path, &bytes));
+                    }
+                }
+                drop(stream);
+                // A stream that ended early has given what it could.
+                let _ = export.join();
+            });
+        }
+        let all: Vec<(&Vec<u8>, &String)> = owners.iter().collect();
+        let bytes = serde_json::to_vec(&all).map_err(|error| BuildError::store("encode a stage's packages", error))?;
+        store.put(OWNERS, done.chain.hex(), &bytes).map_err(failed)?;
+        Ok(owners)
+    }
+}
