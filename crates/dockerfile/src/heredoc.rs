@@ -86,11 +86,18 @@ fn read_body(line: &Line, start: Start, reader: &mut Reader<'_>) -> Result<Hered
     let span = line.span(start.place.clone());
     let begin = reader.at();
     let mut content = String::new();
+    let mut nearly = None;
     loop {
         let end = reader.at();
         let Some(raw) = reader.physical() else {
             let found = Diagnostic::error("UnterminatedHeredoc", span, "unterminated heredoc");
-            return Err(found.hint(format!("end it with a line that holds {} and nothing else", start.name)));
+            return Err(found.hint(match nearly {
+                Some(line) => format!(
+                    "line {line} holds {0} and blanks: write {0} at the beginning of its line and nothing behind it",
+                    start.name
+                ),
+                None => format!("end it with a line that holds {} and nothing else", start.name),
+            }));
         };
         let text = trim_line_end(raw);
         let text = if start.strip_tabs { text.trim_start_matches('\t') } else { text };
@@ -104,6 +111,9 @@ fn read_body(line: &Line, start: Start, reader: &mut Reader<'_>) -> Result<Hered
                 span,
                 body: Span::new(begin, end),
             });
+        }
+        if text.trim() == start.name {
+            nearly = Some(reader.line_of(end));
         }
         content.push_str(raw);
     }

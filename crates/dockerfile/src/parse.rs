@@ -80,7 +80,8 @@ fn judge_order(statements: &[Statement], source: &str, sink: &mut Vec<Diagnostic
     let end = Span::new(source.len(), source.len());
     let first = statements.iter().position(|statement| statement.name() == "FROM");
     if statements.is_empty() && sink.is_empty() {
-        sink.push(Diagnostic::error("EmptyDockerfile", end, "file with no instructions"));
+        let found = Diagnostic::error("EmptyDockerfile", end, "file with no instructions");
+        sink.push(found.hint("begin it with FROM and an image, such as FROM python:3.10"));
     }
     for statement in &statements[..first.unwrap_or(statements.len())] {
         if statement::INSTRUCTIONS.contains(&statement.name().as_str()) && statement.name() != "ARG" {
@@ -89,7 +90,8 @@ fn judge_order(statements: &[Statement], source: &str, sink: &mut Vec<Diagnostic
         }
     }
     if first.is_none() && sink.is_empty() {
-        sink.push(Diagnostic::error("NoBuildStage", end, "dockerfile contains no stages to build"));
+        let found = Diagnostic::error("NoBuildStage", end, "dockerfile contains no stages to build");
+        sink.push(found.hint("add a line with FROM and an image, such as FROM python:3.10"));
     }
 }
 

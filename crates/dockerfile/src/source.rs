@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
-use crate::span::{Span, Spanned};
+use crate::span::{Span, Spanned, line_of};
 
 /// A larger file is not written by hand; it bounds what a hostile one can cost.
 pub const MAX_SOURCE: usize = 4 << 20;
@@ -151,6 +151,11 @@ impl<'s> Reader<'s> {
     /// Where the next physical line begins.
     pub(crate) fn at(&self) -> usize {
         self.at
+    }
+
+    /// The line of a place, from 1.
+    pub(crate) fn line_of(&self, at: usize) -> usize {
+        line_of(self.source, at)
     }
 
     /// Where the line ended that was read last, its line end not counted.

@@ -229,7 +229,12 @@ fn pairs(name: &str, rest: Part<'_>, escape: char) -> Result<Args, Diagnostic> {
 fn pair(word: &Word) -> Result<Pair, Diagnostic> {
     let Some((key, value)) = word.value.split_once('=') else {
         let message = format!("Syntax error - can't find = in {:?}. Must be of the form: name=value", word.value);
-        return Err(Diagnostic::error("KeyValueSyntax", word.span, message).hint("quote a value that holds blanks"));
+        let hint = match word.value.as_str() {
+            "=" => "write name=value, without blanks around the =",
+            comment if comment.starts_with('#') => "give the comment a line of its own, above",
+            _ => "quote a value that holds blanks",
+        };
+        return Err(Diagnostic::error("KeyValueSyntax", word.span, message).hint(hint));
     };
     let (key, value) = halves(word, key, value);
     Ok(Pair { key, value, legacy: false })

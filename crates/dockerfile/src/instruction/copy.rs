@@ -1,7 +1,7 @@
 //! COPY and ADD.
 
-use super::Scene;
 use super::flags::{self, Flags, Takes};
+use super::{Scene, count};
 use crate::ast::{Copy, Heredoc, Word};
 use crate::heredoc;
 use crate::span::Span;
@@ -50,7 +50,7 @@ fn assemble(statement: &Statement, flags: &Flags, scene: &mut Scene<'_>) -> Opti
             let message = format!(
                 "{name} requires at least two arguments, but only one was provided. Destination could not be determined"
             );
-            scene.error("ArgumentCount", statement.span, message);
+            count(statement, message, scene);
             return None;
         }
     };
@@ -75,10 +75,14 @@ fn assemble(statement: &Statement, flags: &Flags, scene: &mut Scene<'_>) -> Opti
 
 /// The arguments that are paths. One that looks like a heredoc's start but announced no body is a mistake.
 fn without_heredocs<'w>(words: &'w [Word], heredocs: &[Heredoc], name: &str, scene: &mut Scene<'_>) -> Vec<&'w Word> {
-    let overlaps = |a: Span, b: Span| a.start < b.end && b.start < a.end;
+    // Both are in the order of the line.
+    let is_heredoc = |word: Span| {
+        let after = heredocs.partition_point(|heredoc| heredoc.span.end <= word.start);
+        heredocs.get(after).is_some_and(|heredoc| heredoc.span.start < word.end)
+    };
     let mut paths = Vec::new();
     for word in words {
-        if heredocs.iter().any(|heredoc| overlaps(heredoc.span, word.span)) {
+        if is_heredoc(word.span) {
             continue;
         }
         if heredocs.is_empty() && matches!(heredoc::of_word(&word.value), Ok(Some(_))) {

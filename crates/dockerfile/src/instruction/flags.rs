@@ -24,6 +24,7 @@ pub(super) enum Takes {
 pub(super) struct Flags {
     switches: Vec<(String, bool)>,
     texts: Vec<(String, Word)>,
+    lists: Vec<(String, Word)>,
 }
 
 impl Flags {
@@ -36,9 +37,10 @@ impl Flags {
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<Word> {
-        self.texts.iter().filter(|(given, _)| given == name).map(|(_, value)| value.clone()).collect()
+        self.lists.iter().filter(|(given, _)| given == name).map(|(_, value)| value.clone()).collect()
     }
 
+    /// Whether a flag that stands once only has been given.
     fn has(&self, name: &str) -> bool {
         self.switches.iter().any(|(given, _)| given == name) || self.texts.iter().any(|(given, _)| given == name)
     }
@@ -49,10 +51,28 @@ pub(super) fn read(statement: &Statement, known: &[(&str, Takes)], scene: &mut S
     let mut flags = Flags::default();
     for flag in &statement.flags {
         if let Err((rule, message)) = flags.add(flag, known) {
-            scene.error(rule, flag.word.span, message);
+            scene.refuse(rule, flag.word.span, message, hint(rule, &statement.name(), flag, known));
         }
     }
     flags
+}
+
+/// What to do about a flag.
+fn hint(rule: &str, instruction: &str, flag: &Flag, known: &[(&str, Takes)]) -> String {
+    match (rule, known) {
+        ("UnknownFlag", []) => {
+            format!("{instruction} has no flags; a -- in front of what follows says that it is none")
+        }
+        ("UnknownFlag", known) => {
+            let names: Vec<String> = known.iter().map(|(name, _)| format!("--{name}")).collect();
+            format!("{instruction} has the flags {}", names.join(", "))
+        }
+        ("DuplicateFlag", _) => "give it once".to_owned(),
+        _ if known.iter().any(|(name, takes)| flag.name()[2..] == **name && *takes == Takes::Switch) => {
+            format!("write {0}, {0}=true or {0}=false", flag.name())
+        }
+        _ => format!("write {}=VALUE", flag.name()),
+    }
 }
 
 impl Flags {
@@ -70,7 +90,8 @@ impl Flags {
         let missing = || ("FlagValue", format!("missing a value on flag: {dashed}"));
         if takes != Takes::Switch {
             let value = flag.value.clone().ok_or_else(missing)?;
-            self.texts.push((name.to_owned(), value));
+            let list = if takes == Takes::List { &mut self.lists } else { &mut self.texts };
+            list.push((name.to_owned(), value));
             return Ok(());
         }
         let text = flag.value.as_ref().map(|value| value.value.as_str());

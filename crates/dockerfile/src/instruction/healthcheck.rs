@@ -2,7 +2,7 @@
 
 use super::flags::{self, Flags, Takes};
 use super::stage::passed_over;
-use super::{Scene, at_least_one, command_of, duration};
+use super::{Scene, at_least_one, command_of, count, duration};
 use crate::ast::{Command, Healthcheck};
 use crate::statement::{Args, Statement};
 
@@ -26,13 +26,15 @@ pub(super) fn read(statement: &Statement, scene: &mut Scene<'_>) -> Option<Healt
         "NONE" => {
             passed_over(statement, scene);
             if **args != Args::None {
-                scene.error("ArgumentCount", statement.span, "HEALTHCHECK NONE takes no arguments");
+                count(statement, "HEALTHCHECK NONE takes no arguments", scene);
             }
             Some(Healthcheck::None)
         }
         "CMD" => Some(check(statement, args, scene)),
         other => {
-            scene.error("InvalidHealthcheck", kind.span, format!("Unknown type {other:?} in HEALTHCHECK (try CMD)"));
+            let message = format!("Unknown type {other:?} in HEALTHCHECK (try CMD)");
+            let hint = format!("write HEALTHCHECK [flags] CMD {} …", kind.value);
+            scene.refuse("InvalidHealthcheck", kind.span, message, hint);
             None
         }
     }
@@ -46,7 +48,7 @@ fn check(statement: &Statement, args: &Args, scene: &mut Scene<'_>) -> Healthche
         Command::Shell(word) => word.value.is_empty(),
     };
     if empty {
-        scene.error("ArgumentCount", statement.span, "Missing command after HEALTHCHECK CMD");
+        count(statement, "Missing command after HEALTHCHECK CMD", scene);
     }
     Healthcheck::Check {
         command,
@@ -66,7 +68,14 @@ fn interval(flags: &Flags, name: &str, scene: &mut Scene<'_>) -> i64 {
             let message = format!("Interval {name:?} cannot be less than 1ms");
             scene.error("InvalidHealthcheck", word.span, message);
         }
-        Err(error) => scene.error("InvalidHealthcheck", word.span, error.to_string()),
+        Err(error) => {
+            let hint = match error {
+                duration::DurationError::MissingUnit(text) => format!("write --{name}={text}s for seconds"),
+                _ => format!("write a number and its unit, such as --{name}=30s or --{name}=1m30s"),
+            };
+            let error = duration::parse(&word.value).err().map_or_else(String::new, |error| error.to_string());
+            scene.refuse("InvalidHealthcheck", word.span, error, hint);
+        }
     }
     0
 }

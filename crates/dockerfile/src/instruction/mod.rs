@@ -29,6 +29,17 @@ impl Scene<'_> {
     pub(crate) fn error(&mut self, rule: &'static str, span: Span, message: impl Into<String>) {
         self.sink.push(Diagnostic::error(rule, span, message));
     }
+
+    /// An error, and what to do.
+    pub(crate) fn refuse(
+        &mut self,
+        rule: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.sink.push(Diagnostic::error(rule, span, message).hint(hint));
+    }
 }
 
 /// Judges a statement. `None` where it can't be built; the reasons are in the scene then.
@@ -89,24 +100,58 @@ pub fn instruction_flags() -> Vec<(&'static str, Vec<&'static str>)> {
 
 fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
     let mut message = format!("unknown instruction: {}", keyword.value);
-    if let Some(name) = suggest::nearest_ignoring_case(&keyword.value, INSTRUCTIONS) {
+    let is_word = keyword.value.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let near = if is_word { suggest::nearest_ignoring_case(&keyword.value, INSTRUCTIONS) } else { None };
+    let hint = match &near {
+        Some(name) => format!("write {name}"),
+        None => "an instruction begins each line, such as RUN or COPY; if this line goes on from the one above, end that one \
+                 with a backslash"
+            .to_owned(),
+    };
+    if let Some(name) = near {
         message = format!("{message} (did you mean {name}?)");
     }
-    scene.error("UnknownInstruction", keyword.span, message);
+    scene.refuse("UnknownInstruction", keyword.span, message, hint);
+}
+
+/// How an instruction is written.
+fn form(name: &str) -> &'static str {
+    match name {
+        "ADD" => "ADD SOURCE… DESTINATION",
+        "ARG" => "ARG NAME[=DEFAULT]",
+        "COPY" => "COPY SOURCE… DESTINATION, such as COPY requirements.txt .",
+        "ENV" => "ENV NAME=VALUE",
+        "EXPOSE" => "EXPOSE PORT",
+        "FROM" => "FROM IMAGE, or FROM IMAGE AS NAME",
+        "HEALTHCHECK" => "HEALTHCHECK [flags] CMD COMMAND, or HEALTHCHECK NONE",
+        "LABEL" => "LABEL NAME=VALUE",
+        "ONBUILD" => "ONBUILD INSTRUCTION",
+        "SHELL" => "SHELL [\"PROGRAM\", \"ARGUMENT\"]",
+        "STOPSIGNAL" => "STOPSIGNAL SIGNAL",
+        "USER" => "USER NAME[:GROUP]",
+        "VOLUME" => "VOLUME PATH",
+        "WORKDIR" => "WORKDIR PATH",
+        _ => "its arguments",
+    }
+}
+
+/// So many arguments are too few or too many.
+fn count(statement: &Statement, message: impl Into<String>, scene: &mut Scene<'_>) {
+    let hint = format!("write {}", form(&statement.name()));
+    scene.refuse("ArgumentCount", statement.span, message, hint);
 }
 
 fn at_least_one(statement: &Statement, scene: &mut Scene<'_>) {
-    let message = format!("{} requires at least one argument", statement.name());
-    scene.error("ArgumentCount", statement.span, message);
+    count(statement, format!("{} requires at least one argument", statement.name()), scene);
 }
 
 fn exactly_one(statement: &Statement, scene: &mut Scene<'_>) {
-    let message = format!("{} requires exactly one argument", statement.name());
-    scene.error("ArgumentCount", statement.span, message);
+    count(statement, format!("{} requires exactly one argument", statement.name()), scene);
 }
 
 fn blank_name(statement: &Statement, span: Span, scene: &mut Scene<'_>) {
-    scene.error("BlankName", span, format!("{} names can not be blank", statement.name()));
+    let hint = format!("write {}, without blanks around the =", form(&statement.name()));
+    scene.refuse("BlankName", span, format!("{} names can not be blank", statement.name()), hint);
 }
 
 /// Shell form or exec form; an empty shell form where nothing stands.

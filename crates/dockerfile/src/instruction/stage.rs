@@ -1,7 +1,7 @@
 //! FROM and ARG: what stages stand on and what they are told.
 
 use super::flags::{self, Takes};
-use super::{Scene, at_least_one, blank_name};
+use super::{Scene, at_least_one, blank_name, count};
 use crate::ast::{ArgItem, From, Word};
 use crate::diagnostic::Diagnostic;
 use crate::statement::{Args, Statement, halves};
@@ -19,7 +19,7 @@ pub(super) fn from(statement: &Statement, scene: &mut Scene<'_>) -> Option<From>
         [image] => (image, None),
         [image, keyword, name] if keyword.value.eq_ignore_ascii_case("as") => (image, Some((keyword, name))),
         _ => {
-            scene.error("ArgumentCount", statement.span, "FROM requires either one or three arguments");
+            count(statement, "FROM requires either one or three arguments", scene);
             return None;
         }
     };
@@ -28,7 +28,8 @@ pub(super) fn from(statement: &Statement, scene: &mut Scene<'_>) -> Option<From>
             "invalid name for build stage: {:?}, name can't start with a number or contain symbols",
             name.value
         );
-        scene.error("InvalidStageName", name.span, message);
+        let hint = "begin it with a letter; letters, digits, dots, hyphens and underscores may follow";
+        scene.refuse("InvalidStageName", name.span, message, hint);
     }
     Some(From {
         platform: flags.text("platform"),

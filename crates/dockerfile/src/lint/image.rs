@@ -6,6 +6,7 @@ use super::file::unquoted;
 use super::view::{Stage, View};
 use super::{Findings, Options};
 use crate::ast::{Copy, Instruction, Kind, Pair};
+use crate::suggest;
 use crate::word::expand_reporting;
 
 /// Ports end here.
@@ -130,7 +131,9 @@ fn has_workdir(stage: &Stage<'_>) -> bool {
 fn destination(stage: &Stage<'_>, at: &Instruction, copy: &Copy, workdir: bool, findings: &mut Findings<'_>) {
     let dest = copy.dest.value.trim_matches(['"', '\'']);
     let directory = dest.ends_with('/') || matches!(dest, "." | "..") || dest.ends_with("/.") || dest.contains('$');
-    if copy.sources.len() + copy.heredocs.len() > 1 && !directory {
+    // A flag behind the paths is another rule's.
+    let flag = dest.starts_with("--");
+    if copy.sources.len() + copy.heredocs.len() > 1 && !directory && !flag {
         let message = "several sources go to one destination that isn't written as a directory";
         findings.advise("CopyDestNoSlash", at, copy.dest.span, message, format!("write {dest}/"));
     }
@@ -181,6 +184,9 @@ fn self_reference(view: &View<'_>, at: &Instruction, pairs: &[Pair], findings: &
     }
 }
 
+/// So many names of stages are compared to one that is none.
+const MAX_NAMES: usize = 1000;
+
 fn source(view: &View<'_>, stage: &Stage<'_>, at: &Instruction, copy: &Copy, from: &str, findings: &mut Findings<'_>) {
     let span = copy.from.as_ref().map_or(at.span, |from| from.span);
     if stage.name.as_deref() == Some(from.to_lowercase().as_str()) && view.source(from, stage.number).is_none() {
@@ -191,7 +197,12 @@ fn source(view: &View<'_>, stage: &Stage<'_>, at: &Instruction, copy: &Copy, fro
     let number = from.parse::<usize>().is_ok();
     if found.is_none() && !number && from != "scratch" && !from.contains(['/', ':', '@', '$']) {
         let message = format!("no stage above is called `{from}`: it's an image of that name, without a tag");
-        findings.advise("CopyFromUnknown", at, span, &message, format!("name a stage, or write {from}:VERSION"));
+        let names = view.stages.iter().take(MAX_NAMES).filter_map(|stage| stage.name.as_deref());
+        let hint = match suggest::nearest(&from.to_lowercase(), names) {
+            Some(near) => format!("did you mean the stage {near}?"),
+            None => format!("name a stage above, or write {from}:VERSION"),
+        };
+        findings.advise("CopyFromUnknown", at, span, &message, hint);
     }
     let whole = copy.sources.iter().any(|source| source.value == "/" || source.value == "/*");
     let onto_scratch = stage.image.as_deref() == Some("scratch");

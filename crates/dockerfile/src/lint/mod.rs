@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! rules: the table · check: which rules are wanted · file, stage: BuildKit's · view, shell: what the others look at
-//! image, commands, labels: hadolint's · python: P1 to P11
+//! image, commands, labels: hadolint's · python: P1 to P11 and more · slips: our own
 //! ```
 
 mod check;
@@ -16,6 +16,7 @@ mod labels;
 mod python;
 mod rules;
 mod shell;
+mod slips;
 mod stage;
 mod view;
 
@@ -28,7 +29,7 @@ use crate::syntax;
 
 pub use check::{Check, CheckError};
 pub use python::{requirement_files, unpinned};
-pub use rules::{Family, Needs, RULES, Rule, Scope, document, is_known, rule};
+pub use rules::{Family, Needs, RULES, Rule, Scope, document, is_known, rule, what_to_do};
 
 /// More findings are not kept: nobody reads them.
 const MAX_FINDINGS: usize = 1000;
@@ -62,6 +63,7 @@ pub fn lint_with(file: &Dockerfile, check: &Check, options: &Options) -> Vec<Dia
     commands::all(&view, &mut findings);
     labels::all(&view, options, &mut findings);
     python::all(&view, &mut findings);
+    slips::all(file, &mut findings);
     findings.found.sort_by_key(|found| found.span.start);
     findings.found.truncate(MAX_FINDINGS);
     findings.found
@@ -98,7 +100,8 @@ impl Findings<'_> {
     fn push(&mut self, name: &'static str, found: Diagnostic) {
         if self.here.allows(name) {
             let severity = rule(name).map_or(Severity::Warning, |rule| rule.severity);
-            self.found.push(Diagnostic { severity, ..found });
+            let hint = found.hint.or_else(|| what_to_do(name).map(str::to_owned));
+            self.found.push(Diagnostic { severity, hint, ..found });
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) fn all(view: &View<'_>, findings: &mut Findings<'_>) {
         carried_commands(view, stage, findings);
         own_user_packages(stage, findings);
         order(stage, findings);
+        installed_too_early(stage, findings);
+        activated(stage, findings);
         for (instruction, words) in stage.programs() {
             server(view, stage, instruction, &words, findings);
         }
@@ -305,6 +307,52 @@ fn order(stage: &Stage<'_>, findings: &mut Findings<'_>) {
     }
 }
 
+/// `pip install -r FILE` above the COPY that brings the file.
+fn installed_too_early(stage: &Stage<'_>, findings: &mut Findings<'_>) {
+    let mut runs = stage.runs();
+    for (place, instruction) in stage.body.iter().enumerate() {
+        match &instruction.kind {
+            // What is in it can't be known here.
+            Kind::Copy(_) | Kind::Add(_) => return,
+            Kind::Run(run) => {
+                let commands = runs.next().map(|(_, commands)| commands).unwrap_or_default();
+                let Some(file) = commands.iter().flat_map(listed).find(|file| !file.contains("://")) else { continue };
+                if !run.mounts.is_empty() || !stage.body[place..].iter().any(|later| brings(later, file)) {
+                    return;
+                }
+                let message = format!("{file} is installed before it is copied: it is not there yet");
+                let name = file.rsplit('/').next().unwrap_or(file);
+                let hint = format!("put COPY {name} . above this line");
+                findings.advise("RequirementsNotCopied", instruction, instruction.span, &message, hint);
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Does a COPY or ADD bring a file from the context, by its name or with all else?
+fn brings(instruction: &Instruction, file: &str) -> bool {
+    let (Kind::Copy(copy) | Kind::Add(copy)) = &instruction.kind else { return false };
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_it = |word: &Word| matches!(plain(&word.value), "." | "/" | "./") || name(&word.value) == name(file);
+    copy.from.is_none() && copy.sources.iter().any(is_it)
+}
+
+/// `activate` as the last command of a RUN: the next one knows nothing of it.
+fn activated(stage: &Stage<'_>, findings: &mut Findings<'_>) {
+    for (instruction, commands) in stage.runs() {
+        let Some(last) = commands.last() else { continue };
+        let script = last.words.get(1).map(String::as_str).unwrap_or_default();
+        let Some(directory) = script.strip_suffix("bin/activate") else { continue };
+        if matches!(last.words[0].as_str(), "." | "source") {
+            let message = "a virtual environment that is activated in a RUN is so until the end of that RUN only";
+            let hint = format!("instead of it: ENV PATH={directory}bin:$PATH (with the whole path of the environment)");
+            findings.advise("VenvActivated", instruction, instruction.span, message, hint);
+        }
+    }
+}
+
 /// The files of `-r`.
 fn listed(command: &Simple) -> Vec<&str> {
     let mut files = Vec::new();
@@ -335,7 +383,7 @@ fn server(view: &View<'_>, stage: &Stage<'_>, at: &Instruction, words: &[String]
     let local = |host: &str| host.starts_with("127.") || host.starts_with("localhost");
     let host = ["--host", "-h", "--bind", "-b"].into_iter().find_map(value);
     let set = |variable| view.values(stage, variable).next().is_some();
-    let problem = if has("--reload") || has("--debug") {
+    let habit = if has("--reload") || has("--debug") {
         Some((
             "the server runs as while developing: it watches files and shows its insides",
             "leave out --reload and --debug",
@@ -344,7 +392,10 @@ fn server(view: &View<'_>, stage: &Stage<'_>, at: &Instruction, words: &[String]
         Some(("runserver is Django's development server", "start gunicorn or uvicorn instead"))
     } else if name == "fastapi" && has("dev") {
         Some(("`fastapi dev` is for developing: it reloads, and listens on 127.0.0.1", "write fastapi run"))
-    } else if host.is_some_and(local) {
+    } else {
+        None
+    };
+    let address = if host.is_some_and(local) {
         Some(("the server listens on 127.0.0.1, where nobody outside the container reaches it", "write 0.0.0.0"))
     } else if host.is_none() && name == "uvicorn" && !set("UVICORN_HOST") && !has("--uds") && !has("--fd") {
         Some((
@@ -359,7 +410,7 @@ fn server(view: &View<'_>, stage: &Stage<'_>, at: &Instruction, words: &[String]
     } else {
         None
     };
-    if let Some((message, hint)) = problem {
+    for (message, hint) in habit.into_iter().chain(address) {
         findings.advise("DevelopmentServer", at, at.span, message, hint);
     }
     let shell = match &at.kind {

@@ -217,8 +217,12 @@ pub const RULES: &[Rule] = &[
     python(&["P10"], "ContextLeaks", "`COPY .` copies no keys, `.env`, `.git` or caches: the ignore file names them")
         .context(),
     python_note(&["P11"], "ServerBehindShell", "the server is the container's first process").off(),
+    python(&[], "RequirementsNotCopied", "the list of requirements is copied before it is installed"),
+    python(&[], "VenvActivated", "a virtual environment is put into PATH, not activated, which ends with its RUN"),
     ours("ConfigInCommand", "configuration is a file that's copied, not text that a command writes"),
     ours("MalformedJsonForm", "what looks like the JSON form is JSON: else it's run by the shell"),
+    ours("CommentInArguments", "comments have lines of their own: behind an argument they are part of it"),
+    ours("FlagBehindPaths", "flags of COPY and ADD stand in front of the paths: behind them they are paths"),
     ours("FlagPassedOver", "no flags on instructions that have none: other builders overlook them"),
     ours("InvalidEncoding", "the file is UTF-8, comments too"),
     ours("UnusedBuildArg", "build arguments are declared by an ARG").file().plan(),
@@ -230,6 +234,37 @@ pub const RULES: &[Rule] = &[
 /// The rule of this name.
 pub fn rule(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
+}
+
+/// What to do about a finding of BuildKit's rules, whose messages don't say it.
+pub fn what_to_do(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "StageNameCasing" | "ExposeProtoCasing" => "write it in lower case",
+        "FromAsCasing" => "write AS in the case of FROM",
+        "NoEmptyContinuation" => "remove the blank lines inside the instruction",
+        "ConsistentInstructionCasing" => "write all instructions in the same case",
+        "DuplicateStageName" => "give each stage its own name: COPY --from and --target mean the last one of a name",
+        "ReservedStageName" => "call the stage something else",
+        "JSONArgsRecommended" => "write [\"program\", \"argument\"]: a shell in between keeps signals from the program",
+        "MaintainerDeprecated" => "write LABEL org.opencontainers.image.authors=\"…\"",
+        "WorkdirRelativePath" => "begin the path with a slash",
+        "MultipleInstructionsDisallowed" => "remove this one: only the last one counts",
+        "RedundantTargetPlatform" => "leave the flag out: the target's platform is what is taken anyway",
+        "SecretsUsedInArgOrEnv" => {
+            "it stays in the image for all to read; give it to the step that needs it: RUN --mount=type=secret,id=NAME …, \
+             with kuz build --secret id=NAME,src=FILE"
+        }
+        "FromPlatformFlagConstDisallowed" => "leave the flag out, or use a variable such as $BUILDPLATFORM",
+        "InvalidBaseImagePlatform" => "choose a base image for that platform, or another --platform",
+        "InvalidDefaultArgInFrom" => "give the ARG a default that makes a whole image name: ARG NAME=value",
+        "InvalidDefinitionDescription" => "begin the comment with the name, or leave a blank line below it",
+        "ExposeInvalidFormat" => {
+            "write the container's port alone; the host's is chosen where it is started (docker run -p HOST:CONTAINER)"
+        }
+        "MalformedJsonForm" => "the JSON form has double quotes, and no comma behind the last word: [\"a\", \"b\"]",
+        "FlagPassedOver" => "leave it out",
+        _ => return None,
+    })
 }
 
 /// Is there a rule or family that's called so?

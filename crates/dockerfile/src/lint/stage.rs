@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Findings;
 use super::file::unquoted;
 use crate::ast::{Command, Dockerfile, From, Instruction, Kind, Pair, Word};
+use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 
 /// What later instructions of a stage, and stages on it, are judged by.
@@ -126,10 +127,23 @@ fn json_like(command: &Command, keyword: &str, findings: &mut Findings<'_>) {
 }
 
 fn legacy(pairs: &[Pair], keyword: &str, span: Span, findings: &mut Findings<'_>) {
-    if pairs.iter().any(|pair| pair.legacy) {
+    if let Some(pair) = pairs.iter().find(|pair| pair.legacy) {
         let message =
             format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format");
-        findings.add("LegacyKeyValueFormat", span, message);
+        let value = pair.value.value.trim();
+        let hint = match value.strip_prefix('=') {
+            Some(value) => format!(
+                "the value is now `{}`: write {keyword} {}={}, without blanks around the =",
+                pair.value.value,
+                pair.key.value,
+                value.trim()
+            ),
+            None if value.contains([' ', '\t']) && !value.starts_with(['"', '\'']) => {
+                format!("write {keyword} {}=\"{value}\"", pair.key.value)
+            }
+            None => format!("write {keyword} {}={value}", pair.key.value),
+        };
+        findings.push("LegacyKeyValueFormat", Diagnostic::warning("LegacyKeyValueFormat", span, message).hint(hint));
     }
 }
 
