@@ -3,7 +3,7 @@
 //! Only the target's layers take the form of tars. Deterministic: the same layers, plan and recorded times give the
 //! same bytes.
 
-use kuz_image::{Descriptor, DiffId, Digest, History, ImageId, Manifest, media_type};
+use kuz_image::{Descriptor, DiffId, Digest, History, ImageConfig, ImageId, Manifest, media_type};
 use kuz_plan::plan::Base;
 
 use crate::error::BuildError;
@@ -33,7 +33,7 @@ impl Execution<'_> {
         let (Some(stage), Some(finished)) = (self.plan.stages.last(), done.last()) else {
             return Err(BuildError::input("the Dockerfile has no stage to build"));
         };
-        let mut config = stage.config.clone();
+        let mut config = ImageConfig::clone(&stage.config);
         config.rootfs.diff_ids.clear();
         let mut layers = Vec::new();
         let mut size: u64 = 0;

@@ -303,7 +303,7 @@ fn of_context(plan: &Plan, subject: &Subject<'_>) -> Vec<Diagnostic> {
             let whole = path && !word.text.contains("..");
             if is_left_out(subject.ignore, &word.text, whole) {
                 let message = format!("Attempting to {verb} file {:?} that is excluded by .dockerignore", word.text);
-                found.push(warning("CopyIgnoredFile", step.span, message));
+                found.push(warning("CopyIgnoredFile", step.span, message).hint(let_in(subject.ignore, &word.text)));
             } else if whole {
                 let names = root.get_or_insert_with(|| not_for_images(subject));
                 found.extend(leak(step.span, names));
@@ -320,6 +320,19 @@ fn is_left_out(ignore: &Ignore, source: &str, whole: bool) -> bool {
             && ignore.patterns().iter().any(|pattern| matches!(pattern.text(), b"*" | b"**"));
     }
     ignore.matches(source.trim_start_matches('/').as_bytes())
+}
+
+/// Which line of the ignore file leaves a path out, and how it's let in.
+fn let_in(ignore: &Ignore, source: &str) -> String {
+    let path = source.trim_start_matches('/');
+    match ignore.decide(path.as_bytes()) {
+        Some(decision) => format!(
+            "line {} of the ignore file says `{}`: change it, or add `!{path}` below it",
+            decision.line,
+            String::from_utf8_lossy(decision.pattern)
+        ),
+        None => "change the ignore file's patterns".to_owned(),
+    }
 }
 
 /// Names in the context's root that don't belong into images and aren't ignored.

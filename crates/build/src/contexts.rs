@@ -30,8 +30,10 @@ pub(crate) struct LocalContext {
     pub(crate) ignore_name: Option<String>,
     /// As messages name it.
     pub(crate) shown: String,
-    /// The time of all that is in it, where it has one: a commit's.
+    /// The time that all that is in it gets, where it has one: a commit's.
     pub(crate) mtime: Option<i64>,
+    /// The time of the whole, where it is known: a commit's, or that of a file from the web.
+    pub(crate) time: Option<i64>,
     /// Keeps the directory for as long as the context is used, where it was made for this build.
     scratch: Option<Scratch>,
 }
@@ -55,12 +57,18 @@ impl LocalContext {
             }
         }
         let (ignore, ignore_name) = read_ignore(dockerfile, &path)?;
-        Ok(Self { path, ignore, ignore_name, shown, mtime: None, scratch: None })
+        Ok(Self { path, ignore, ignore_name, shown, mtime: None, time: None, scratch: None })
     }
 
     /// A directory inside a scratch directory. As in BuildKit, ignore files of remote contexts are not looked at.
-    pub(crate) fn made(scratch: Scratch, path: PathBuf, shown: String, mtime: Option<i64>) -> Self {
-        Self { path, ignore: Ignore::default(), ignore_name: None, shown, mtime, scratch: Some(scratch) }
+    pub(crate) fn made(scratch: Scratch, path: PathBuf, shown: String) -> Self {
+        let ignore = Ignore::default();
+        Self { path, ignore, ignore_name: None, shown, mtime: None, time: None, scratch: Some(scratch) }
+    }
+
+    /// With the times that are known of it.
+    pub(crate) fn dated(self, mtime: Option<i64>, time: Option<i64>) -> Self {
+        Self { mtime, time, ..self }
     }
 
     /// Whether it will be there for the next build: what is known of its files is then worth keeping.
@@ -102,7 +110,9 @@ impl NamedContext {
         let shown = format!("the build context `{}` ({})", self.name, self.source.shown());
         let opened = match &self.source {
             ContextSource::Directory(path) => LocalContext::directory(path.clone(), shown, None)?,
-            ContextSource::Remote(url) => crate::remote_context::fetch(session, url, &shown)?.into_directory(shown)?,
+            ContextSource::Remote(url) => {
+                crate::remote_context::fetch(session, url, &shown, false)?.into_directory(shown)?
+            }
             ContextSource::Image(_) | ContextSource::Layout { .. } => {
                 return Err(BuildError::input(format!("{shown} is an image, not a directory")));
             }

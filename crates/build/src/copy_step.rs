@@ -225,7 +225,7 @@ impl Execution<'_> {
             Piece::Repository(revision) => {
                 let checkout = revision.check_out(self.session)?;
                 let (context, source) = self.select_checkout(step, copy, &checkout)?;
-                layer.set_mtime(Some(checkout.time));
+                layer.set_mtime(checkout.mtime);
                 Ok(layer.add_context_source(&context, &source)?)
             }
         }

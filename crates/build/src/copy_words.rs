@@ -69,6 +69,19 @@ impl Execution<'_> {
         named.unwrap_or(&self.inputs.context)
     }
 
+    /// As [`Self::context_error`], for what a word names: a path does not lead out of the context.
+    pub(crate) fn source_error(&self, from: &LocalContext, error: &ContextError, word: &Word) -> BuildError {
+        let climbs = word.text.split('/').any(|part| part == "..");
+        let ContextError::NotFound { path } = error else { return self.context_error(from, error, word.span) };
+        if !climbs {
+            return self.context_error(from, error, word.span);
+        }
+        let message = format!("`{}` stands for `{path}` in {}, and that is not there", word.text, from.shown);
+        let hint =
+            "nothing above the context can be copied: build from the directory above, and name the Dockerfile with -f";
+        self.finding("CopySourceNotFound", word.span, message, Some(hint.to_owned()))
+    }
+
     pub(crate) fn context_error(&self, from: &LocalContext, error: &ContextError, span: Span) -> BuildError {
         let shown = &from.shown;
         match error {
@@ -84,7 +97,11 @@ impl Execution<'_> {
                 let decision = from.ignore.decide(path.as_bytes());
                 let rule = decision.map(|decision| {
                     let pattern = decision.pattern;
-                    format!("line {} of {name} says `{}`", decision.line, String::from_utf8_lossy(pattern))
+                    format!(
+                        "line {} of {name} says `{}`: change it, or add `!{path}` below it",
+                        decision.line,
+                        String::from_utf8_lossy(pattern)
+                    )
                 });
                 let hint = rule.unwrap_or_else(|| format!("add `!{path}` to {name} to keep it"));
                 self.finding("CopySourceIgnored", span, format!("`{path}` is excluded by {name}"), Some(hint))

@@ -13,7 +13,7 @@ use kuz_image::Digest;
 use kuz_image::digest::Algorithm;
 use kuz_plan::plan::{Copy, Word};
 use kuz_registry::download::{decode, shown};
-use kuz_registry::{BlobSink, Download, Validators};
+use kuz_registry::{BlobSink, Download, Validators, Wanted};
 use kuz_store::{BlobError, BlobWriter, Refs};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,11 @@ pub(crate) struct Fetched {
 }
 
 impl Fetched {
+    /// When it was changed, if the server says so.
+    pub(crate) fn time(&self) -> Option<i64> {
+        (self.modified != 0).then_some(self.modified)
+    }
+
     /// What stands for it in keys: the content, never its time.
     pub(crate) fn digest(&self) -> blake3::Hash {
         blake3::hash(format!("fetched {}", self.blob).as_bytes())
@@ -104,7 +109,12 @@ pub(crate) fn fetch(session: &Session<'_>, address: &str, checksum: Option<&Dige
     let mut sink = Sink { session, address: shown(address), writer, bytes: 0, told: 0, failure: None };
     let network = session.network()?;
     let validators = known.as_ref().and_then(Answer::validators);
-    let asked = network.client.download(address, validators.as_ref(), DOWNLOAD_BYTES, &mut sink);
+    let authorization = match host_of(address) {
+        Some(host) => session.passed().for_web(host)?,
+        None => None,
+    };
+    let wanted = Wanted { known: validators.as_ref(), authorization: authorization.as_ref(), limit: DOWNLOAD_BYTES };
+    let asked = network.client.download(address, wanted, &mut sink);
     let action = format!("fetch `{}`", shown(address));
     let outcome = network.wait(session, asked, |error| crate::network::remote(action.clone(), error));
     // A full disk is the disk's fault, whatever the client makes of it.
@@ -149,6 +159,17 @@ fn checked(fetched: Fetched, checksum: Option<&Digest>, action: &str) -> Result<
 
 fn mismatch(action: &str, expected: &Digest, found: &Digest) -> BuildError {
     BuildError::Refused { action: action.to_owned(), source: format!("digest mismatch {found}: {expected}").into() }
+}
+
+/// The name of an address's host, without its port.
+fn host_of(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(six) => six.split(']').next(),
+        None => host.split(':').next(),
+    }
 }
 
 /// The last part of an address's path.
@@ -206,6 +227,19 @@ impl BlobSink for Sink<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_of_addresses() {
+        for (address, host) in [
+            ("https://h/a@b", Some("h")),
+            ("https://h:81?x", Some("h")),
+            ("http://u:p@h:81/a", Some("h")),
+            ("http://[::1]:81/a", Some("::1")),
+            ("h/a", None),
+        ] {
+            assert_eq!(host_of(address), host, "{address}");
+        }
+    }
 
     #[test]
     fn files_are_called_by_the_end_of_their_path() {

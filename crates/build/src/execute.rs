@@ -311,7 +311,7 @@ impl<'a> Execution<'a> {
 
     /// `SOURCE_DATE_EPOCH`: asked for, or a global ARG's default.
     pub(crate) fn epoch(&self) -> Option<i64> {
-        self.plan.source_date_epoch.or(self.request.epoch)
+        self.plan.source_date_epoch
     }
 
     fn skips_cache(&self, stage: &Stage) -> bool {

@@ -24,6 +24,8 @@ use crate::session::Session;
 
 /// A Dockerfile larger than this is a mistake; BuildKit's own limit is of this order.
 pub(crate) const DOCKERFILE_BYTES: u64 = 16 << 20;
+/// The build argument that keeps the `.git` of a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Standard input.
 const STDIN: &str = "-";
 
@@ -79,18 +81,19 @@ fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u
         (shown, remote)
     } else {
         let shown = format!("the build context `{}`", remote_context::shown(typed));
-        let remote = remote_context::fetch(session, typed, &shown)?;
+        let remote = remote_context::fetch(session, typed, &shown, keep_git_dir(request)?)?;
         (shown, remote)
     };
     match remote {
-        Remote::Text(bytes) => {
+        Remote::Text(bytes, time) => {
             if request.dockerfile_given {
                 return Err(BuildError::input(format!("{shown} is a Dockerfile, and -f names another one")));
             }
             let scratch = Scratch::new(&session.machine.store)
                 .map_err(|error| BuildError::store("make an empty build context", error))?;
             let path = scratch.path().to_owned();
-            Ok(("Dockerfile".to_owned(), bytes, LocalContext::made(scratch, path, shown, None)))
+            let context = LocalContext::made(scratch, path, shown).dated(None, time);
+            Ok(("Dockerfile".to_owned(), bytes, context))
         }
         directory @ Remote::Directory { .. } => {
             let context = directory.into_directory(shown)?;
@@ -101,6 +104,15 @@ fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u
             Ok((file, bytes, context))
         }
     }
+}
+
+/// What the build argument says about the `.git` of a context that is a repository.
+fn keep_git_dir(request: &BuildRequest) -> Result<bool, BuildError> {
+    let given = request.input.build_args.as_ref().and_then(|args| args.get(KEEP_GIT_DIR));
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(false) };
+    kuz_dockerfile::boolean(text).ok_or_else(|| {
+        BuildError::input(format!("the build argument {KEEP_GIT_DIR} is `{}`: want 1 or 0", text.escape_debug()))
+    })
 }
 
 /// A directory of the user's.

@@ -15,6 +15,7 @@ pub mod contract;
 mod copy_step;
 mod copy_words;
 mod download;
+mod epoch;
 pub mod error;
 pub mod event;
 mod execute;
@@ -31,6 +32,7 @@ pub mod load;
 mod mounts;
 mod network;
 mod output;
+mod passed;
 mod redact;
 pub mod remote;
 mod remote_context;
@@ -99,6 +101,7 @@ pub fn build(
 }
 
 fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, BuildError> {
+    session.pass_on(request);
     let inputs = inputs::read(session, request)?;
     let plan = resolve::plan(session, request, &inputs)?;
     warn(session, request, &inputs, &plan)?;
@@ -132,6 +135,7 @@ pub fn plan(
     events: &Events<'_>,
 ) -> Result<kuz_plan::Plan, BuildError> {
     let session = Session::open(machine, cancel, events)?;
+    session.pass_on(request);
     let inputs = inputs::read(&session, request)?;
     let mut plan = resolve::plan(&session, request, &inputs)?;
     warn(&session, request, &inputs, &plan)?;

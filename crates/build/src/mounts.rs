@@ -16,13 +16,10 @@ use kuz_store::CacheId;
 use crate::error::BuildError;
 use crate::event::StepName;
 use crate::execute::{Execution, Stand};
-use crate::request::SecretSource;
 use crate::schedule::Stages;
 
 /// Where in its own tree a bind from a context is.
 const BOUND: &str = "/m";
-/// A secret may have this many bytes: the limit of other builders.
-const SECRET_BYTES: u64 = 500 << 10;
 
 /// What a step's mounts come to.
 #[derive(Debug, Default)]
@@ -182,25 +179,12 @@ impl Execution<'_> {
     }
 
     fn secret(&self, span: Span, id: &str, required: bool) -> Result<Option<Hidden>, BuildError> {
-        let value = match self.request.secrets.get(id) {
-            None if required => {
-                let hint = format!("pass it on: --secret id={id},src=FILE or --secret id={id},env=VARIABLE");
-                return Err(self.finding("MissingSecret", span, format!("secret {id}: not found"), Some(hint)));
-            }
-            None => return Ok(None),
-            Some(SecretSource::Value(value)) => value.clone(),
-            Some(SecretSource::File(path)) => {
-                let bytes = crate::inputs::read_regular(path, SECRET_BYTES).map_err(|error| BuildError::Input {
-                    message: format!("the file `{}` of secret `{id}` cannot be read", path.display()),
-                    source: Some(Box::new(error)),
-                })?;
-                Hidden(bytes)
-            }
-        };
-        if value.0.len() as u64 > SECRET_BYTES {
-            return Err(BuildError::input(format!("secret `{id}` is over the limit of {SECRET_BYTES} bytes")));
+        let value = self.session.passed().secret(id)?;
+        if value.is_none() && required {
+            let hint = format!("pass it on: --secret id={id},src=FILE or --secret id={id},env=VARIABLE");
+            return Err(self.finding("MissingSecret", span, format!("secret {id}: not found"), Some(hint)));
         }
-        Ok(Some(value))
+        Ok(value)
     }
 
     fn ssh(&self, span: Span, run: &Run, mount: &Mount, ready: &mut Prepared) -> Result<(), BuildError> {
@@ -211,10 +195,10 @@ impl Execution<'_> {
         if number == 0 && !run.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
             ready.env.push(("SSH_AUTH_SOCK".to_owned(), target.clone()));
         }
-        match self.request.ssh.get(id) {
+        match self.session.passed().agent(id) {
             Some(socket) => {
                 let access = Access { mode: *mode, uid: *uid, gid: *gid };
-                ready.push(&target, Mounted::Agent { socket: socket.clone(), access });
+                ready.push(&target, Mounted::Agent { socket: socket.to_owned(), access });
                 Ok(())
             }
             None if *required => {

@@ -15,7 +15,7 @@ use kuz_rootfs::apply::{Ownership, apply};
 use crate::contexts::LocalContext;
 use crate::copy_step::archive;
 use crate::error::BuildError;
-use crate::git::{GitSource, Revision};
+use crate::git::{Checkout, GitSource, Revision};
 use crate::inputs::DOCKERFILE_BYTES;
 use crate::scratch::Scratch;
 use crate::session::Session;
@@ -30,19 +30,23 @@ pub(crate) enum Remote {
     Directory {
         scratch: Scratch,
         path: PathBuf,
-        /// A commit's time.
+        /// The time that its files get.
+        mtime: Option<i64>,
+        /// A commit's time, or what the server says.
         time: Option<i64>,
     },
-    /// A Dockerfile.
-    Text(Vec<u8>),
+    /// A Dockerfile, and when the server says that it was changed.
+    Text(Vec<u8>, Option<i64>),
 }
 
 impl Remote {
     /// The files; an error where there is only a text.
     pub(crate) fn into_directory(self, shown: String) -> Result<LocalContext, BuildError> {
         match self {
-            Self::Directory { scratch, path, time } => Ok(LocalContext::made(scratch, path, shown, time)),
-            Self::Text(_) => Err(BuildError::input(format!("{shown} is neither a tar nor a git repository"))),
+            Self::Directory { scratch, path, mtime, time } => {
+                Ok(LocalContext::made(scratch, path, shown).dated(mtime, time))
+            }
+            Self::Text(..) => Err(BuildError::input(format!("{shown} is neither a tar nor a git repository"))),
         }
     }
 }
@@ -65,18 +69,19 @@ fn is_git(text: &str) -> bool {
     GitSource::is_meant(text) || text.starts_with("github.com/")
 }
 
-/// Fetches what is at an address.
-pub(crate) fn fetch(session: &Session<'_>, text: &str, shown: &str) -> Result<Remote, BuildError> {
+/// Fetches what is at an address; with `keep_git_dir` a repository keeps its `.git`.
+pub(crate) fn fetch(session: &Session<'_>, text: &str, shown: &str, keep_git_dir: bool) -> Result<Remote, BuildError> {
     if !is_git(text) {
         let fetched = crate::download::fetch(session, text, None)?;
-        return from_file(session, session.open_blob(&fetched.blob)?, shown);
+        return from_file(session, session.open_blob(&fetched.blob)?, shown, fetched.time());
     }
-    let source = GitSource::parse(text).map_err(|error| BuildError::Input {
+    let mut source = GitSource::parse(text).map_err(|error| BuildError::Input {
         message: format!("{shown} cannot be used"),
         source: Some(Box::new(error)),
     })?;
-    let checkout = Revision::find(session, &source, None)?.check_out(session)?;
-    Ok(Remote::Directory { scratch: checkout.scratch, path: checkout.path, time: Some(checkout.time) })
+    source.keep_git_dir |= keep_git_dir;
+    let Checkout { scratch, path, mtime, time } = Revision::find(session, &source, None)?.check_out(session)?;
+    Ok(Remote::Directory { scratch, path, mtime, time: Some(time) })
 }
 
 /// Reads standard input to its end.
@@ -106,10 +111,10 @@ pub(crate) fn from_stdin(session: &Session<'_>, shown: &str) -> Result<Remote, B
         return Err(BuildError::input(format!("{shown} is empty (want a tar or a Dockerfile)")));
     }
     file.rewind().map_err(keep)?;
-    from_file(session, file, shown)
+    from_file(session, file, shown, None)
 }
 
-fn from_file(session: &Session<'_>, mut file: File, shown: &str) -> Result<Remote, BuildError> {
+fn from_file(session: &Session<'_>, mut file: File, shown: &str, time: Option<i64>) -> Result<Remote, BuildError> {
     let Some(compression) = archive(&mut file) else {
         let mut bytes = Vec::new();
         let read = file.take(DOCKERFILE_BYTES + 1).read_to_end(&mut bytes);
@@ -118,7 +123,7 @@ fn from_file(session: &Session<'_>, mut file: File, shown: &str) -> Result<Remot
             let message = format!("{shown} is no tar, and over the limit of {DOCKERFILE_BYTES} bytes for a Dockerfile");
             return Err(BuildError::input(message));
         }
-        return Ok(Remote::Text(bytes));
+        return Ok(Remote::Text(bytes, time));
     };
     let keep = |error| BuildError::store("unpack a build context", error);
     let scratch = Scratch::new(&session.machine.store).map_err(keep)?;
@@ -128,5 +133,5 @@ fn from_file(session: &Session<'_>, mut file: File, shown: &str) -> Result<Remot
     let reader = compress::reader(compression, file).map_err(keep)?;
     apply(reader, &root, Ownership::Single)
         .map_err(|error| BuildError::Refused { action: format!("unpack {shown}"), source: Box::new(error) })?;
-    Ok(Remote::Directory { scratch, path, time: None })
+    Ok(Remote::Directory { scratch, path, mtime: None, time })
 }

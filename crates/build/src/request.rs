@@ -48,8 +48,6 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, PathBuf>,
     /// What is made of the image besides its place in the store.
     pub outputs: Vec<OutputSpec>,
-    /// `SOURCE_DATE_EPOCH`, seconds.
-    pub epoch: Option<i64>,
     /// `--build-context`
     pub contexts: BTreeMap<String, ContextSource>,
     /// `--annotation`: of the image's manifest.

@@ -10,6 +10,7 @@ use kuz_image::reference::Reference;
 use kuz_image::{DiffId, Digest, Platform, limits};
 use kuz_plan::plan::{Base, ImageSource, Plan, Source};
 use kuz_plan::{KnownImage, KnownImages, Need, Planned, Request};
+use kuz_registry::{Class, RegistryError};
 use kuz_store::Refs;
 
 use crate::error::{BuildError, Findings};
@@ -25,7 +26,8 @@ const ROUNDS: usize = 8;
 
 /// A plan of the inputs, with every image that it needs resolved.
 pub(crate) fn plan(session: &Session<'_>, request: &BuildRequest, inputs: &Inputs) -> Result<Plan, BuildError> {
-    let wanted = wanted(request);
+    let mut wanted = wanted(request);
+    crate::epoch::settle(session, inputs, &mut wanted)?;
     let mut known = KnownImages::new();
     for _ in 0..ROUNDS {
         match kuz_plan::plan(&inputs.dockerfile, &wanted, &known) {
@@ -88,9 +90,25 @@ fn placed(error: BuildError, inputs: &Inputs, need: &Need) -> BuildError {
     let place = Findings {
         file: inputs.file.clone(),
         source: inputs.dockerfile.source.clone(),
-        diagnostics: vec![Diagnostic::error("BaseImage", need.span, action.clone())],
+        diagnostics: vec![hinted(Diagnostic::error("BaseImage", need.span, action.clone()), &source, need)],
     };
     BuildError::Remote { action, source, place: Some(Box::new(place)) }
+}
+
+/// What to do about an image that cannot be had.
+fn hinted(found: Diagnostic, error: &RegistryError, need: &Need) -> Diagnostic {
+    let login = || "if it is private, log in: kuz login REGISTRY";
+    match (&need.near_stage, error.class()) {
+        (Some(near), Class::NotFound | Class::Unauthorized | Class::Denied) => {
+            found.hint(format!("did you mean the stage {near}?"))
+        }
+        (None, Class::NotFound) => {
+            found.hint(format!("check the name and the tag: the registry has no {}; {}", need.reference, login()))
+        }
+        (None, Class::Unauthorized | Class::Denied) => found.hint(format!("check the name; {}", login())),
+        (None, Class::Unreachable) => found.hint("is the network there? a mirror can be named in kuz.toml"),
+        _ => found,
+    }
 }
 
 /// The image of a name, from the store or the registry.

@@ -112,7 +112,7 @@ impl Execution<'_> {
     }
 
     fn sandbox_step(&self, run: &Run, lowers: Vec<String>, upper: String, mounts: Prepared) -> RunStep {
-        let mut env = run.env.clone();
+        let mut env = run.env.to_vec();
         env.extend(mounts.env);
         env.extend(run.proxies.iter().cloned());
         for (name, value) in &self.session.machine.proxies {
@@ -176,7 +176,7 @@ fn secrets(run: &Run, proxies: &BTreeMap<String, String>) -> Vec<Hidden> {
         let name = name.to_lowercase();
         SECRET_WORDS.iter().any(|word| name.contains(word)) && !name.contains("public")
     };
-    let named = run.env.iter().filter(|(name, _)| telling(name)).map(|(_, value)| value.clone());
+    let named = run.env.iter().filter(|(name, _)| telling(name)).map(|(_, value)| value.to_owned());
     let login = |url: &String| url.split_once("://")?.1.rsplit_once('@').map(|(login, _)| login.to_owned());
     let logins = run.proxies.iter().map(|(_, url)| url).chain(proxies.values()).filter_map(login);
     let parts = logins.flat_map(|login| {

@@ -19,7 +19,8 @@ use kuz_store::{LayerBlob, LayerRecord, Lease, NewTree, StepRecord, Store, Store
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::network::Network;
-use crate::request::Machine;
+use crate::passed::Passed;
+use crate::request::{BuildRequest, Machine};
 
 /// Where events go.
 pub type Events<'a> = dyn Fn(Event) + Sync + 'a;
@@ -42,6 +43,7 @@ pub struct Session<'a> {
     pub(crate) work: Cancel,
     pub(crate) events: &'a Events<'a>,
     lease: Mutex<Option<Lease>>,
+    passed: OnceLock<Passed>,
     network: OnceLock<Network>,
     trees: OnceLock<Trees>,
     worker: OnceLock<Worker>,
@@ -76,6 +78,7 @@ impl<'a> Session<'a> {
             events,
             lease: Mutex::new(None),
             work: cancel.child(),
+            passed: OnceLock::new(),
             network: OnceLock::new(),
             trees: OnceLock::new(),
             worker: OnceLock::new(),
@@ -88,6 +91,16 @@ impl<'a> Session<'a> {
             session.empty_trash();
         }
         Ok(session)
+    }
+
+    /// From now on the request's secrets and agents can be asked for.
+    pub(crate) fn pass_on(&self, request: &BuildRequest) {
+        let _ = self.passed.set(Passed::new(request));
+    }
+
+    /// What the user passes on.
+    pub(crate) fn passed(&self) -> &Passed {
+        self.passed.get_or_init(Passed::default)
     }
 
     /// Gives up the part in the store: others may prune it from here on.

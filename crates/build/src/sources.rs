@@ -141,7 +141,7 @@ impl Execution<'_> {
         source.keep_git_dir |= copy.keep_git_dir;
         let checksum = copy.checksum.as_deref();
         if let Some(checksum) = checksum.filter(|checksum| !git::is_checksum(checksum)) {
-            let message = format!("`{}` is no commit: want 7 to 64 hexadecimal digits", checksum.escape_debug());
+            let message = format!("`{}` is no commit: want 1 to 64 hexadecimal digits", checksum.escape_debug());
             return Err(self.finding("InvalidChecksum", word.span, message, None));
         }
         Revision::find(self.session, &source, checksum).map_err(|error| self.placed(error, word.span))
@@ -172,7 +172,7 @@ impl Execution<'_> {
         wanted: &Wanted,
         word: &Word,
     ) -> Result<Vec<Source>, BuildError> {
-        let failed = |error| self.context_error(from, &error, word.span);
+        let failed = |error| self.source_error(from, &error, word);
         let matcher = |pattern: &[u8], name: &[u8]| Glob::new(pattern).is_ok_and(|glob| glob.matches(name));
         let ignored = |path: &[u8], is_dir: bool| from.verdict(path, is_dir);
         if let Some(required) = &wanted.required {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::refused::Refused;
+
 /// Builds container images from Dockerfiles: no daemon, no root, no Docker.
 #[derive(Debug, Parser)]
 #[command(name = "kuz", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
@@ -198,6 +200,8 @@ pub(crate) struct BuildArgs {
     /// type=oci|docker[,tar=false],dest=PATH; type=image[,push=true]; type=registry
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) refused: Refused,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -277,6 +281,9 @@ pub(crate) struct CheckArgs {
     /// Check only what this stage needs
     #[arg(long)]
     pub(crate) target: Option<String>,
+    /// Let a name stand for another context, as in `kuz build`
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) contexts: Vec<String>,
     /// Turn on a rule that is off: its name or code, a family, or all
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     pub(crate) enable: Vec<String>,
@@ -336,6 +343,9 @@ pub(crate) struct PlanArgs {
     /// Ask the registry for newer base images
     #[arg(long)]
     pub(crate) pull: bool,
+    /// Let a name stand for another context, as in `kuz build`
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) contexts: Vec<String>,
     /// How the plan is written
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

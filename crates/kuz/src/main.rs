@@ -10,6 +10,7 @@ mod findings;
 mod machine;
 mod named;
 mod progress;
+mod refused;
 mod render;
 mod result;
 mod signals;

@@ -13,7 +13,6 @@ use crate::expand;
 use crate::history;
 use crate::plan::Op;
 use crate::ports;
-use crate::scope::split_pair;
 use crate::steps::{Effect, Lowering};
 
 /// What runs a shell form where no SHELL says otherwise.
@@ -32,26 +31,26 @@ impl Lowering<'_> {
             Kind::Volume(words) => self.volume(words)?,
             Kind::User(word) => {
                 let user = self.word(word)?;
-                self.config.config.user = Some(user.clone());
+                self.config_mut().user = Some(user.clone());
                 format!("USER {user}")
             }
             Kind::Shell(shell) => {
-                self.config.config.shell = Some(shell.clone());
+                self.config_mut().shell = Some(shell.clone());
                 history::list("SHELL", shell)
             }
             Kind::StopSignal(word) => {
                 let signal = self.word(word)?;
                 check_signal(&signal, word.span)?;
-                self.config.config.stop_signal = Some(signal.clone());
+                self.config_mut().stop_signal = Some(signal.clone());
                 format!("STOPSIGNAL {signal}")
             }
             Kind::Healthcheck(check) => self.healthcheck(check),
             Kind::Maintainer(name) => {
-                self.config.author = Some(name.value.clone());
+                self.image_mut().author = Some(name.value.clone());
                 format!("MAINTAINER {}", name.value)
             }
             Kind::OnBuild(on_build) => {
-                self.config.config.on_build.get_or_insert_default().push(on_build.text.clone());
+                self.config_mut().on_build.get_or_insert_default().push(on_build.text.clone());
                 return Ok(None);
             }
             Kind::From(_) | Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_) => return Ok(None),
@@ -93,12 +92,16 @@ impl Lowering<'_> {
             return Err(Diagnostic::error("BlankName", pair.key.span, "ENV names can not be blank"));
         }
         for (key, value) in &expanded {
-            self.scope.set(key, value.clone());
-            let env = self.config.config.env.get_or_insert_default();
+            self.scope.set(key, value);
+            let known = self.scope.place(key);
+            let env = self.config_mut().env.get_or_insert_default();
             let pair = format!("{key}={value}");
-            match env.iter_mut().find(|old| split_pair(old).0 == key) {
-                Some(old) => *old = pair,
-                None => env.push(pair),
+            if let Some(old) = known.and_then(|place| env.get_mut(place)) {
+                *old = pair;
+            } else {
+                let place = env.len();
+                env.push(pair);
+                self.scope.keep(key, place);
             }
         }
         Ok(history::pairs("ENV", &expanded))
@@ -106,7 +109,7 @@ impl Lowering<'_> {
 
     fn label(&mut self, pairs: &[Pair]) -> Result<String, Diagnostic> {
         let expanded = self.pairs(pairs)?;
-        self.config.config.labels.get_or_insert_default().extend(expanded.iter().cloned());
+        self.config_mut().labels.get_or_insert_default().extend(expanded.iter().cloned());
         Ok(history::pairs("LABEL", &expanded))
     }
 
@@ -128,9 +131,10 @@ impl Lowering<'_> {
     fn cmd(&mut self, command: &Command) -> String {
         let argv = self.argv(command);
         let line = history::command("CMD", &argv);
-        self.config.config.cmd = Some(argv);
+        let config = self.config_mut();
+        config.cmd = Some(argv);
         // Docker and BuildKit say so for every CMD; it means something on Windows only.
-        self.config.config.args_escaped = Some(true);
+        config.args_escaped = Some(true);
         self.cmd_set = true;
         line
     }
@@ -139,9 +143,9 @@ impl Lowering<'_> {
     fn entrypoint(&mut self, command: &Command) -> String {
         let argv = self.argv(command);
         let line = history::command("ENTRYPOINT", &argv);
-        self.config.config.entrypoint = Some(argv).filter(|argv| !argv.is_empty());
+        self.config_mut().entrypoint = Some(argv).filter(|argv| !argv.is_empty());
         if !self.cmd_set {
-            self.config.config.cmd = None;
+            self.config_mut().cmd = None;
         }
         line
     }
@@ -156,10 +160,10 @@ impl Lowering<'_> {
             self.warn(&unmatched, word.span);
             for spec in &specs {
                 let ports = ports::ports(spec);
-                all.extend(ports.map_err(|message| Diagnostic::error("InvalidPort", word.span, message))?);
+                all.extend(ports.map_err(|message| invalid_port(word, message))?);
             }
         }
-        let exposed = self.config.config.exposed_ports.get_or_insert_default();
+        let exposed = self.config_mut().exposed_ports.get_or_insert_default();
         exposed.extend(all.iter().map(|port| (port.clone(), nothing())));
         Ok(history::list("EXPOSE", &all))
     }
@@ -174,7 +178,7 @@ impl Lowering<'_> {
             }
             paths.push(path);
         }
-        let volumes: &mut BTreeMap<String, Value> = self.config.config.volumes.get_or_insert_default();
+        let volumes: &mut BTreeMap<String, Value> = self.config_mut().volumes.get_or_insert_default();
         volumes.extend(paths.iter().map(|path| (path.clone(), nothing())));
         Ok(history::list("VOLUME", &paths))
     }
@@ -200,9 +204,18 @@ impl Lowering<'_> {
             }
         };
         let line = history::healthcheck(&check);
-        self.config.config.healthcheck = Some(check);
+        self.config_mut().healthcheck = Some(check);
         line
     }
+}
+
+fn invalid_port(word: &Word, message: String) -> Diagnostic {
+    let hint = if word.value.starts_with('#') {
+        "a comment has a line of its own"
+    } else {
+        "want a number up to 65535, or two with a hyphen between; /udp or /sctp may follow"
+    };
+    Diagnostic::error("InvalidPort", word.span, message).hint(hint)
 }
 
 /// What Docker writes for a member of a set.

@@ -6,7 +6,7 @@ use kuz_dockerfile::ast::Word;
 use kuz_dockerfile::word::{ExpandError, Lexer};
 use kuz_dockerfile::{Diagnostic, Span};
 
-use crate::scope::Env;
+use crate::scope::Variables;
 
 /// A text with its variables replaced.
 #[derive(Debug)]
@@ -16,31 +16,31 @@ pub(crate) struct Expanded {
     pub(crate) unmatched: BTreeSet<String>,
 }
 
-impl kuz_dockerfile::word::Env for Env {
+impl kuz_dockerfile::word::Env for Variables {
     fn get(&self, name: &str) -> Option<String> {
         self.get(name).map(str::to_owned)
     }
 }
 
 /// One word, quotes off.
-pub(crate) fn word(word: &Word, env: &Env, escape: char) -> Result<Expanded, Diagnostic> {
+pub(crate) fn word(word: &Word, env: &Variables, escape: char) -> Result<Expanded, Diagnostic> {
     expanded(Lexer::new(escape).process(&word.value, env), word.span)
 }
 
 /// As many words as come out.
-pub(crate) fn words(word: &Word, env: &Env, escape: char) -> Result<(Vec<String>, BTreeSet<String>), Diagnostic> {
+pub(crate) fn words(word: &Word, env: &Variables, escape: char) -> Result<(Vec<String>, BTreeSet<String>), Diagnostic> {
     let expanded = Lexer::new(escape).process(&word.value, env).map_err(|error| invalid(&error, word.span))?;
     Ok((expanded.words, expanded.unset))
 }
 
 /// A heredoc's body: quotes stay.
-pub(crate) fn body(text: &str, span: Span, env: &Env) -> Result<Expanded, Diagnostic> {
+pub(crate) fn body(text: &str, span: Span, env: &Variables) -> Result<Expanded, Diagnostic> {
     expanded(Lexer::new('\\').body().process(text, env), span)
 }
 
 /// Whether expansion would make something else of a text that must stay as it is.
 pub(crate) fn changes(text: &str) -> bool {
-    Lexer::new('\\').process(text, &Env::default()).map_or(true, |expanded| expanded.text != text)
+    Lexer::new('\\').process(text, &Variables::default()).map_or(true, |expanded| expanded.text != text)
 }
 
 fn expanded(result: Result<kuz_dockerfile::word::Expanded, ExpandError>, span: Span) -> Result<Expanded, Diagnostic> {

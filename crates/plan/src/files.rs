@@ -92,7 +92,7 @@ impl Lowering<'_> {
         // As BuildKit has it, an absolute path stays as written in the configuration, up to a slash at its end.
         let kept = if written.starts_with('/') { written } else { path.clone() };
         let line = format!("WORKDIR {kept}");
-        self.config.config.working_dir = Some(kept);
+        self.config_mut().working_dir = Some(kept);
         let op = if path == "/" { Op::Nothing } else { Op::MakeDir(MakeDir { path, user: self.user() }) };
         Ok(Some((op, line)))
     }
@@ -119,12 +119,12 @@ fn created_by(keyword: &str, copy: &ast::Copy, planned: &Copy, dest: &str) -> St
 }
 
 /// `http://` and `https://`.
-fn is_url(source: &str) -> bool {
+pub(crate) fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
 /// A repository: by its scheme, as `user@host:path`, or a URL whose path ends in `.git`.
-fn is_git(source: &str) -> bool {
+pub(crate) fn is_git(source: &str) -> bool {
     if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
         return true;
     }

@@ -131,7 +131,8 @@ impl Key {
     fn run(&mut self, run: &Run) {
         let Run { argv, env, proxies: _, cwd, user, network, scripts, mounts, insecure } = run;
         self.list(argv, |key, word| key.text(word));
-        self.list(env, |key, (name, value)| {
+        let env: Vec<(&str, &str)> = env.iter().collect();
+        self.list(&env, |key, (name, value)| {
             key.text(name);
             key.text(value);
         });

@@ -9,6 +9,8 @@
 //! [`print`] shows a plan, [`outline`] what a file offers. No files, network, clock or environment.
 
 mod config;
+mod env;
+pub mod epoch;
 mod expand;
 mod files;
 mod history;
@@ -26,21 +28,26 @@ mod run;
 mod scope;
 mod stages;
 mod steps;
+mod work;
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kuz_dockerfile::ast::{Dockerfile, Instruction, Kind};
 use kuz_dockerfile::{Diagnostic, Severity, Span, suggest};
 use kuz_image::Platform;
 
+pub use epoch::epoch as source_date_epoch;
 pub use key::{CacheKey, cache_key};
 pub use plan::{KnownImage, KnownImages, Plan};
 pub use request::Request;
 
+use epoch::Epoch;
 use plan::StageId;
 use reach::Reached;
 use scope::Globals;
-use stages::{Cut, Stages};
+use stages::{Cut, Found, Stages};
 use steps::{Lowered, Shared};
 
 /// How far planning came.
@@ -94,7 +101,7 @@ fn attempt(
 ) -> Result<Planned, Diagnostic> {
     let escape = file.directives.escape_char();
     let cut = Cut::new(file)?;
-    let target = request.target.clone().or_else(|| cut.last_name()).unwrap_or_else(|| "default".to_owned());
+    let target = cut.target(request);
     if let Ok(defaults) = Globals::new(&cut.arguments, request, &target, &BTreeMap::new(), escape) {
         stages::check_defaults(&cut, &defaults, escape, diagnostics);
     }
@@ -104,7 +111,11 @@ fn attempt(
         return Ok(Planned::Needs(Vec::new()));
     }
     let target = stages.target()?;
-    let source_date_epoch = epoch(request, &globals)?;
+    let source_date_epoch = match epoch::of(&cut, &stages, &globals, escape)? {
+        Epoch::Seconds(seconds) => Some(seconds),
+        // Whoever can look has looked, and found no time; or nobody looks.
+        _ => None,
+    };
     let reached = reach::reach(&stages, target, images);
     if !reached.errors.is_empty() || !reached.needs.is_empty() {
         diagnostics.extend(reached.errors);
@@ -112,23 +123,42 @@ fn attempt(
     }
     check_build_args(file, request, &reached, diagnostics);
     let ids = reached.bases.keys().enumerate().map(|(place, number)| (*number, StageId(place))).collect();
-    let shared = Shared { request, globals: &globals, stages: &stages, images, ids, escape };
+    let shared = Shared {
+        request,
+        globals: &globals,
+        stages: &stages,
+        images,
+        ids,
+        escape,
+        spent: Cell::default(),
+        begun: RefCell::default(),
+    };
     let mut plan = Plan { stages: lower(&shared, &reached, diagnostics), source_date_epoch, warnings: Vec::new() };
     if let Some(stage) = plan.stages.last_mut()
         && !request.labels.is_empty()
     {
-        stage.config.config.labels.get_or_insert_default().extend(request.labels.clone());
+        let config = &mut Arc::make_mut(&mut stage.config).config;
+        config.labels.get_or_insert_default().extend(request.labels.clone());
     }
     Ok(Planned::Ready(plan))
 }
 
 /// Every reachable stage; those that stand on others find them finished.
 fn lower(shared: &Shared<'_>, reached: &Reached<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<plan::Stage> {
+    let mut last_above: BTreeMap<usize, usize> = BTreeMap::new();
+    for (number, found) in &reached.bases {
+        if let Found::Stage(below) = found {
+            last_above.insert(*below, *number);
+        }
+    }
     let mut lowered: BTreeMap<usize, Lowered> = BTreeMap::new();
     for (number, found) in &reached.bases {
         let Some(text) = shared.stages.list.get(*number) else { continue };
         let below = match found {
-            stages::Found::Stage(below) => lowered.get(below),
+            Found::Stage(below) => {
+                let last = last_above.get(below) == Some(number);
+                lowered.get_mut(below).map(|below| (below, last))
+            }
             _ => None,
         };
         let triggers = reached.triggers.get(number).map(Vec::as_slice).unwrap_or_default();
@@ -142,29 +172,21 @@ fn has_error(diagnostics: &[Diagnostic]) -> bool {
     diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
 }
 
-/// `SOURCE_DATE_EPOCH`, from a build argument or a global ARG.
-fn epoch(request: &Request, globals: &Globals) -> Result<Option<i64>, Diagnostic> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = request.build_args.get(NAME).map(String::as_str).or_else(|| globals.env.get(NAME));
-    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
-    seconds.map(Some).ok_or_else(|| {
-        Diagnostic::error("InvalidSourceDateEpoch", Span::default(), format!("invalid {NAME}: {text}"))
-            .hint("want the seconds since 1970")
-    })
-}
-
 /// Warns of build arguments that no ARG declares, wherever in the file, and no trigger of a base image.
 fn check_build_args(file: &Dockerfile, request: &Request, reached: &Reached<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let triggers = reached.triggers.values().flatten().map(|trigger| &*trigger.instruction);
     let declared: BTreeSet<&str> = file.instructions.iter().chain(triggers).flat_map(declarations).collect();
-    for name in request.build_args.keys() {
+    for (name, value) in &request.build_args {
+        if let Some(hint) = scope::never_done(name, value) {
+            let message = format!("the build argument {name}={value} cannot be honoured");
+            diagnostics.push(Diagnostic::error("UnsupportedBuildArg", Span::default(), message).hint(hint));
+        }
         if declared.contains(name.as_str()) || scope::is_predefined(name) {
             continue;
         }
         let message = format!("build argument `{name}` is not used: no ARG declares it");
         let warning = Diagnostic::warning("UnusedBuildArg", Span::default(), message);
-        diagnostics.push(match suggest::nearest(name, declared.iter().copied()) {
+        diagnostics.push(match suggest::nearest(name, declared.iter().copied().chain(scope::controls())) {
             Some(near) => warning.hint(format!("did you mean {near}?")),
             None => warning.hint(format!("declare it in the stage that needs it: ARG {name}")),
         });

@@ -175,7 +175,7 @@ fn with_stages<T>(
     let one = |error| vec![error];
     let escape = file.directives.escape_char();
     let cut = Cut::new(file).map_err(one)?;
-    let target = request.target.clone().or_else(|| cut.last_name()).unwrap_or_else(|| "default".to_owned());
+    let target = cut.target(request);
     let globals = Globals::new(&cut.arguments, request, &target, &request.build_args, escape).map_err(one)?;
     let mut found = Vec::new();
     let stages = Stages::new(&cut, request, &globals, escape, &mut found);

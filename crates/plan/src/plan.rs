@@ -4,10 +4,13 @@
 //! left in it. What needs a file system stays symbolic and typed: wildcards, user names, remote sources.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kuz_dockerfile::{Diagnostic, Span};
 use kuz_image::{DiffId, Digest, ImageConfig, Platform};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use crate::env::Env;
 
 /// All that is to be done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,13 +41,18 @@ pub struct Stage {
     /// What is done.
     pub steps: Vec<Step>,
     /// The configuration after the last step: without diff ids and without the history of these steps (a base
-    /// image's diff ids and history are in it).
-    pub config: ImageConfig,
+    /// image's diff ids and history are in it). Stages share it as long as none changes it.
+    #[serde(serialize_with = "shared")]
+    pub config: Arc<ImageConfig>,
     /// What it is built for.
     pub platform: Platform,
     /// The FROM instruction.
     #[serde(skip)]
     pub span: Span,
+}
+
+fn shared<S: Serializer>(config: &Arc<ImageConfig>, serializer: S) -> Result<S::Ok, S::Error> {
+    config.as_ref().serialize(serializer)
 }
 
 /// What a stage stands on.
@@ -125,7 +133,7 @@ pub struct Run {
     /// The command line, shell included.
     pub argv: Vec<String>,
     /// ENV and ARG, in order, PATH included.
-    pub env: Vec<(String, String)>,
+    pub env: Env,
     /// The predefined proxy variables that no ARG or ENV declares, in both spellings. The command sees them; keys,
     /// history and printed plans don't (they may hold credentials).
     #[serde(skip)]

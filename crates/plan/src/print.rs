@@ -68,7 +68,7 @@ fn write_stage(out: &mut String, stage: &Stage) -> fmt::Result {
 
 fn write_run(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(out, "    run {:?}", run.argv)?;
-    for (name, value) in &run.env {
+    for (name, value) in run.env.iter() {
         writeln!(out, "      env {}={value:?}", plain(name))?;
     }
     for (name, _) in &run.proxies {

@@ -14,6 +14,11 @@ use crate::Need;
 use crate::expand;
 use crate::plan::{KnownImage, KnownImages};
 use crate::stages::{Found, StageText, Stages};
+use crate::steps::MAX_FINDINGS;
+use crate::work;
+
+/// For so many images that are not known yet it is asked which stage may have been meant.
+const MAX_HELPED: usize = 100;
 
 /// An instruction that a base image or stage left for its children.
 #[derive(Debug)]
@@ -40,7 +45,8 @@ pub(crate) struct Reached<'a> {
 /// Follows FROM, `--from` and ONBUILD from the target. Stages only ever use earlier ones, so one pass from the last
 /// to the first finds everything.
 pub(crate) fn reach<'a>(stages: &Stages<'a>, target: usize, images: &KnownImages) -> Reached<'a> {
-    let mut walk = Walk { stages, images, wanted: BTreeSet::from([target]), reached: Reached::default() };
+    let wanted = BTreeSet::from([target]);
+    let mut walk = Walk { stages, images, wanted, noted: BTreeSet::new(), reached: Reached::default() };
     while let Some(number) = walk.wanted.pop_last() {
         if let Some(stage) = stages.list.get(number) {
             walk.visit(stage);
@@ -54,11 +60,14 @@ struct Walk<'w, 'a> {
     stages: &'w Stages<'a>,
     images: &'w KnownImages,
     wanted: BTreeSet<usize>,
+    /// The images of the needs.
+    noted: BTreeSet<(String, Platform)>,
     reached: Reached<'a>,
 }
 
 impl<'w, 'a> Walk<'w, 'a> {
     fn visit(&mut self, stage: &StageText<'a>) {
+        work::done(1 + stage.body.len());
         let base = match self.stages.base(stage) {
             Ok(base) => base,
             Err(error) => return self.reached.errors.push(error),
@@ -102,6 +111,9 @@ impl<'w, 'a> Walk<'w, 'a> {
                 Ok(Found::Scratch | Found::Directory(_)) => {}
                 Err(error) => self.reached.errors.push(error),
             }
+            if self.reached.errors.len() >= MAX_FINDINGS {
+                return;
+            }
         }
     }
 
@@ -112,10 +124,12 @@ impl<'w, 'a> Walk<'w, 'a> {
         platform: &Platform,
         (written, span, of): (&str, Span, usize),
     ) -> Option<&'w KnownImage> {
-        let known = self.images.get(&(reference.to_owned(), platform.clone()));
-        let noted = |need: &Need| need.reference == reference && need.platform == *platform;
-        if known.is_none() && !self.reached.needs.iter().any(noted) {
-            let near_stage = self.stages.near_stage(&written.to_lowercase(), of).map(str::to_owned);
+        let key = (reference.to_owned(), platform.clone());
+        let known = self.images.get(&key);
+        if known.is_none() && self.noted.insert(key) {
+            let helped = self.reached.needs.len() < MAX_HELPED;
+            let near_stage = if helped { self.stages.near_stage(&written.to_lowercase(), of) } else { None };
+            let near_stage = near_stage.map(str::to_owned);
             let (reference, platform) = (reference.to_owned(), platform.clone());
             self.reached.needs.push(Need { reference, platform, span, near_stage });
         }

@@ -25,7 +25,7 @@ impl Lowering<'_> {
         let line = history::run(&self.scope.args(), &argv);
         let planned = plan::Run {
             argv,
-            env: self.scope.env.pairs().to_vec(),
+            env: self.scope.env.env(),
             proxies: scope::proxies(&self.shared.request.build_args, &self.scope.env),
             cwd: self.cwd(),
             user: self.user(),
@@ -91,7 +91,10 @@ fn is_heredoc_alone(line: &str, name: &str) -> bool {
 
 /// The lines as they stood: the command, each body, each closing word.
 fn rejoined(line: &str, heredocs: &[Heredoc]) -> String {
-    heredocs.iter().fold(line.to_owned(), |text, heredoc| format!("{text}\n{}{}", heredoc.content, heredoc.name))
+    heredocs.iter().fold(line.to_owned(), |mut text, heredoc| {
+        text.extend(["\n", heredoc.content.as_str(), heredoc.name.as_str()]);
+        text
+    })
 }
 
 #[cfg(test)]

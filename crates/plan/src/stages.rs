@@ -5,6 +5,8 @@
 //!
 //! A name means, in this order: a `--build-context` of that name, the last earlier stage of that name, an image.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kuz_dockerfile::ast::{Dockerfile, From, Instruction, Kind};
 use kuz_dockerfile::{Diagnostic, Span, suggest};
 use kuz_image::Platform;
@@ -13,6 +15,8 @@ use kuz_image::reference::Reference;
 use crate::expand;
 use crate::request::Request;
 use crate::scope::Globals;
+use crate::steps::{MAX_FINDINGS, MAX_NEAR};
+use crate::work;
 
 /// The base without a file system.
 const SCRATCH: &str = "scratch";
@@ -60,9 +64,11 @@ impl<'a> Cut<'a> {
         Ok(cut)
     }
 
-    /// The name behind the AS of the last stage, in lower case.
-    pub(crate) fn last_name(&self) -> Option<String> {
-        self.stages.last().and_then(|(_, from, _)| from.alias.as_ref()).map(|alias| alias.value.to_lowercase())
+    /// What `TARGETSTAGE` says: the target as asked for, or the name of the last stage.
+    pub(crate) fn target(&self, request: &Request) -> String {
+        let last = || self.stages.last().and_then(|(_, from, _)| from.alias.as_ref());
+        let name = request.target.clone().or_else(|| last().map(|alias| alias.value.to_lowercase()));
+        name.unwrap_or_else(|| "default".to_owned())
     }
 }
 
@@ -77,6 +83,8 @@ pub(crate) struct StageText<'a> {
     pub(crate) span: Span,
     /// The image's name, expanded.
     pub(crate) image: String,
+    /// The same as written.
+    pub(crate) written: &'a str,
     /// Where it stands.
     pub(crate) image_span: Span,
     /// `--platform`, expanded.
@@ -111,6 +119,8 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Stages<'a> {
     pub(crate) list: Vec<StageText<'a>>,
+    /// The numbers of the stages of each name, in order.
+    names: BTreeMap<String, Vec<usize>>,
     pub(crate) request: &'a Request,
 }
 
@@ -132,7 +142,14 @@ impl<'a> Stages<'a> {
                 Err(error) => diagnostics.push(error),
             }
         }
-        let mut stages = Self { list, request };
+        let mut names: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for stage in &list {
+            names.extend(stage.name.clone().filter(|name| !names.contains_key(name)).map(|name| (name, Vec::new())));
+            if let Some(numbers) = stage.name.as_ref().and_then(|name| names.get_mut(name)) {
+                numbers.push(stage.number);
+            }
+        }
+        let mut stages = Self { list, names, request };
         for place in 0..stages.list.len() {
             if stages.list[place].name.as_deref().is_some_and(|name| stages.context(name).is_some()) {
                 stages.list[place].replaced = true;
@@ -170,7 +187,15 @@ impl<'a> Stages<'a> {
         if let Some(found) = stage.name.as_deref().and_then(|name| self.context(name)) {
             return found.map_err(|message| Diagnostic::error("InvalidBuildContext", stage.span, message));
         }
-        self.named(&stage.image, stage.image_span, stage.number)
+        self.named(&stage.image, stage.image_span, stage.number).map_err(|error| {
+            if error.hint.is_some() || !stage.written.contains('$') {
+                return error;
+            }
+            error.hint(format!(
+                "it is written {}: give its variables values, by ARG NAME=value above it or --build-arg",
+                stage.written
+            ))
+        })
     }
 
     /// What `--from` means in the stage number `of`.
@@ -178,13 +203,21 @@ impl<'a> Stages<'a> {
         if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
             return self.numbered(name, span, of);
         }
-        let lower = name.to_lowercase();
-        let has_name = |stage: &&StageText<'_>| stage.name.as_ref() == Some(&lower);
-        let earlier = self.list.iter().take(of).any(|stage| has_name(&stage));
-        match self.list.iter().skip(of).find(has_name) {
-            Some(stage) if !earlier && self.context(name).is_none() => Err(self.too_late(stage.number, name, span, of)),
+        let (above, below) = self.called(&name.to_lowercase(), of);
+        match below {
+            Some(number) if above.is_none() && self.context(name).is_none() => {
+                Err(self.too_late(number, name, span, of))
+            }
             _ => self.named(name, span, of),
         }
+    }
+
+    /// The last stage of a name (in lower case) above a stage, and the first one that is not above it.
+    fn called(&self, name: &str, of: usize) -> (Option<usize>, Option<usize>) {
+        work::done(1);
+        let numbers = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
+        let (above, below) = numbers.split_at(numbers.partition_point(|&number| number < of));
+        (above.last().copied(), below.first().copied())
     }
 
     fn numbered(&self, name: &str, span: Span, of: usize) -> Result<Found, Diagnostic> {
@@ -202,8 +235,8 @@ impl<'a> Stages<'a> {
             return found.map_err(|message| Diagnostic::error("InvalidBuildContext", span, message));
         }
         let lower = name.to_lowercase();
-        if let Some(stage) = self.list.iter().take(of).rfind(|stage| stage.name.as_ref() == Some(&lower)) {
-            return Ok(Found::Stage(stage.number));
+        if let Some(number) = self.called(&lower, of).0 {
+            return Ok(Found::Stage(number));
         }
         if name == SCRATCH {
             return Ok(Found::Scratch);
@@ -220,12 +253,15 @@ impl<'a> Stages<'a> {
 
     /// The name of an earlier stage that is spelled nearly so: for errors about images too.
     pub(crate) fn near_stage(&self, name: &str, of: usize) -> Option<&str> {
-        suggest::nearest(name, self.list.iter().take(of).filter_map(|stage| stage.name.as_deref()))
+        work::done(of.min(MAX_NEAR));
+        suggest::nearest(name, self.list.iter().take(of.min(MAX_NEAR)).filter_map(|stage| stage.name.as_deref()))
     }
 
     /// A `--build-context` of this name; the message of an error where its image has no valid name.
     fn context(&self, name: &str) -> Option<Result<Found, String>> {
-        if name.eq_ignore_ascii_case(SCRATCH) || name.eq_ignore_ascii_case("context") {
+        let request = self.request;
+        let none = request.named_contexts.is_empty() && request.named_images.is_empty();
+        if none || name.eq_ignore_ascii_case(SCRATCH) || name.eq_ignore_ascii_case("context") {
             return None;
         }
         let wanted = context_name(name);
@@ -243,6 +279,14 @@ impl<'a> Stages<'a> {
         })
     }
 
+    /// A `--build-context` of this name, as the request calls it; `Some(None)` where it is an image.
+    pub(crate) fn named_context(&self, name: &str) -> Option<Option<String>> {
+        match self.context(name)? {
+            Ok(Found::Directory(name)) => Some(Some(name)),
+            _ => Some(None),
+        }
+    }
+
     /// The error for a stage that is not there yet where it is used.
     fn too_late(&self, number: usize, name: &str, span: Span, of: usize) -> Diagnostic {
         let here = self.list.get(of).map(StageText::label).unwrap_or_default();
@@ -257,17 +301,16 @@ impl<'a> Stages<'a> {
 
     /// Whether `stage` cannot be built without `needed`, order of the file left aside.
     fn needs(&self, stage: usize, needed: usize) -> bool {
-        let mut seen = vec![false; self.list.len()];
+        let mut seen = BTreeSet::new();
         let mut open = vec![stage];
         while let Some(number) = open.pop() {
+            work::done(1);
             if number == needed {
                 return true;
             }
-            if seen.get(number).copied().unwrap_or(true) {
-                continue;
+            if let Some(stage) = self.list.get(number).filter(|_| seen.insert(number)) {
+                open.extend(self.mentions(stage));
             }
-            seen[number] = true;
-            open.extend(self.mentions(&self.list[number]));
         }
         false
     }
@@ -279,9 +322,8 @@ impl<'a> Stages<'a> {
             names.extend(crate::reach::froms(instruction).iter().map(|(name, _)| name.to_lowercase()));
         }
         let place = |name: &String| {
-            let earlier = self.list.iter().take(stage.number).rfind(|other| other.name.as_ref() == Some(name));
-            let any = || self.list.iter().find(|other| other.name.as_ref() == Some(name));
-            earlier.or_else(any).map(|other| other.number).or_else(|| name.parse().ok())
+            let (above, below) = self.called(name, stage.number);
+            above.or(below).or_else(|| name.parse().ok())
         };
         names.iter().filter_map(place).filter(|&number| number < self.list.len()).collect()
     }
@@ -299,7 +341,9 @@ fn stage_text<'a>(
     let mut expanded = |word| {
         let expanded = expand::word(word, &globals.env, escape)?;
         for name in expanded.unmatched.iter().filter(|name| !globals.knows(name)) {
-            diagnostics.push(undeclared(name, word.span, globals));
+            if diagnostics.len() < MAX_FINDINGS {
+                diagnostics.push(undeclared(name, word.span, globals));
+            }
         }
         Ok::<_, Diagnostic>(expanded.text)
     };
@@ -326,6 +370,7 @@ fn stage_text<'a>(
         name: from.alias.as_ref().map(|alias| alias.value.to_lowercase()),
         span: instruction.span,
         image,
+        written: &from.image.value,
         image_span: from.image.span,
         platform,
         body: &[],
@@ -336,7 +381,7 @@ fn stage_text<'a>(
 fn undeclared(name: &str, span: Span, globals: &Globals) -> Diagnostic {
     let warning = Diagnostic::warning("UndefinedArgInFrom", span, format!("FROM argument `{name}` is not declared"));
     let known = globals.env.names().chain(globals.declared.iter().map(String::as_str));
-    match suggest::nearest(name, known) {
+    match suggest::nearest(name, known.take(MAX_NEAR)) {
         Some(near) => warning.hint(format!("did you mean {near}?")),
         None => warning.hint(format!("declare it above the first FROM: ARG {name}")),
     }
@@ -352,7 +397,8 @@ pub(crate) fn check_defaults(cut: &Cut<'_>, defaults: &Globals, escape: char, di
         if expanded.text.parse::<Reference>().is_err() {
             let message =
                 format!("default value for ARG {} results in empty or invalid base image name", from.image.value);
-            diagnostics.push(Diagnostic::warning("InvalidDefaultArgInFrom", from.image.span, message));
+            let warning = Diagnostic::warning("InvalidDefaultArgInFrom", from.image.span, message);
+            diagnostics.push(warning.hint("give the ARG a default that makes a whole image name: ARG NAME=value"));
         }
     }
 }

@@ -4,11 +4,13 @@
 //! share and hands each to its own page: [`crate::config`] for those that only change the configuration,
 //! [`crate::files`] for COPY, ADD and WORKDIR, [`crate::run`] for RUN. Errors are collected, one an instruction.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kuz_dockerfile::ast::{Instruction, Kind, Word};
-use kuz_dockerfile::{Diagnostic, Span, suggest};
-use kuz_image::{ImageConfig, Platform};
+use kuz_dockerfile::{Diagnostic, Severity, Span, suggest};
+use kuz_image::{Config, ImageConfig, Platform};
 
 use crate::expand;
 use crate::plan::{Base, ImageSource, KnownImages, Op, Source, Stage, StageId, Step};
@@ -16,9 +18,18 @@ use crate::reach::Trigger;
 use crate::request::Request;
 use crate::scope::{Globals, Scope, split_pair};
 use crate::stages::{Found, StageText, Stages};
+use crate::work;
 
 /// Where programs are looked for if the base image doesn't say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a plan may hold in bytes, about: no image's configuration may have a hundredth of it, and a small file can ask
+/// for much more (variables that double, a thousand stages that each change a large configuration).
+const MAX_PLAN: usize = 512 << 20;
+/// More findings than this are not kept, nor is "did you mean" asked for them.
+pub(crate) const MAX_FINDINGS: usize = 1000;
+/// So many names are compared to one that is mistyped.
+pub(crate) const MAX_NEAR: usize = 1000;
 
 /// What is the same for every stage.
 #[derive(Debug)]
@@ -30,14 +41,46 @@ pub(crate) struct Shared<'a> {
     /// Where the reachable stages stand in the plan, by number.
     pub(crate) ids: BTreeMap<usize, StageId>,
     pub(crate) escape: char,
+    /// Bytes of the plan so far.
+    pub(crate) spent: Cell<usize>,
+    /// Configurations of base images as stages begin with them.
+    pub(crate) begun: RefCell<BTreeMap<(String, Platform), Arc<ImageConfig>>>,
+}
+
+impl Shared<'_> {
+    fn spend(&self, bytes: usize) {
+        work::done(1 + bytes / 256);
+        self.spent.set(self.spent.get().saturating_add(bytes));
+    }
+
+    fn exhausted(&self) -> bool {
+        self.spent.get() > MAX_PLAN
+    }
 }
 
 /// A finished stage, and what stages that stand on it go on from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Lowered {
     pub(crate) stage: Stage,
-    pub(crate) scope: Scope,
+    /// Taken by the last stage that stands on this one.
+    pub(crate) scope: Option<Scope>,
 }
+
+impl Lowered {
+    /// The scope for a stage that stands on this one; `last` if no other will.
+    fn hand_down(&mut self, shared: &Shared<'_>, last: bool) -> Scope {
+        let scope = if last {
+            self.scope.take()
+        } else {
+            shared.spend(self.scope.as_ref().map_or(0, |scope| scope.weight() * PAIR));
+            self.scope.clone()
+        };
+        scope.unwrap_or_default().handed_down()
+    }
+}
+
+/// What a variable takes in memory besides its letters.
+const PAIR: usize = 64;
 
 /// A stage in the making.
 #[derive(Debug)]
@@ -45,7 +88,7 @@ pub(crate) struct Lowering<'a> {
     pub(crate) shared: &'a Shared<'a>,
     pub(crate) number: usize,
     pub(crate) scope: Scope,
-    pub(crate) config: ImageConfig,
+    pub(crate) config: Arc<ImageConfig>,
     /// This stage has set CMD: ENTRYPOINT leaves it alone.
     pub(crate) cmd_set: bool,
     steps: Vec<Step>,
@@ -59,34 +102,33 @@ pub(crate) struct Lowering<'a> {
 /// What an instruction comes to: an effect and a history line, or nothing at all (ONBUILD).
 pub(crate) type Effect = Result<Option<(Op, String)>, Diagnostic>;
 
-/// Plans one stage. `below` is the stage that it stands on, if it stands on one.
+/// Plans one stage. `below` is the stage that it stands on, if it stands on one, and whether no other will.
 pub(crate) fn lower<'a>(
     shared: &'a Shared<'a>,
     text: &StageText<'a>,
     found: &Found,
     triggers: &[Trigger<'a>],
-    below: Option<&Lowered>,
+    below: Option<(&mut Lowered, bool)>,
     diagnostics: &'a mut Vec<Diagnostic>,
 ) -> Lowered {
     let wanted = text.platform.as_ref().unwrap_or(&shared.request.platform);
-    let (base, mut config, scope, platform) = match (found, below) {
-        (Found::Stage(number), Some(below)) => {
+    let (base, config, scope, platform) = match (found, below) {
+        (Found::Stage(number), Some((below, last))) => {
             let id = shared.ids.get(number).copied().unwrap_or(StageId(0));
-            (Base::Stage(id), below.stage.config.clone(), below.scope.clone(), below.stage.platform.clone())
+            let scope = Some(below.hand_down(shared, last));
+            (Base::Stage(id), Arc::clone(&below.stage.config), scope, below.stage.platform.clone())
         }
         (Found::Image(reference), _) => {
-            let (source, config) = image(shared, reference, wanted);
+            let (source, config) = begin(shared, reference, wanted);
             check_platform(text, wanted, &config, diagnostics);
-            (Base::Image(source), config, Scope::default(), wanted.clone())
+            (Base::Image(source), config, None, wanted.clone())
         }
-        _ => (Base::Scratch, scratch(wanted), Scope::default(), wanted.clone()),
+        _ => (Base::Scratch, Arc::new(begun(scratch(wanted))), None, wanted.clone()),
     };
-    config.created = None;
-    config.config.on_build = None;
     let mut lowering = Lowering {
         shared,
         number: text.number,
-        scope,
+        scope: scope.unwrap_or_else(|| of_image(&config)),
         config,
         cmd_set: false,
         steps: Vec::new(),
@@ -94,7 +136,9 @@ pub(crate) fn lower<'a>(
         warned: BTreeSet::new(),
         diagnostics,
     };
-    lowering.inherit();
+    if lowering.config.config.on_build.is_some() {
+        lowering.config_mut().on_build = None;
+    }
     if let Found::Directory(name) = found {
         lowering.take_directory(name, text.span);
     }
@@ -108,25 +152,67 @@ pub(crate) fn lower<'a>(
     }
     let Lowering { scope, config, steps, .. } = lowering;
     let stage = Stage { number: text.number, name: text.name.clone(), base, steps, config, platform, span: text.span };
-    Lowered { stage, scope }
+    Lowered { stage, scope: Some(scope) }
 }
 
-/// The image and its configuration; one that nobody knows (the walk has asked for all) is empty.
-pub(crate) fn image(shared: &Shared<'_>, reference: &str, platform: &Platform) -> (ImageSource, ImageConfig) {
-    match shared.images.get(&(reference.to_owned(), platform.clone())) {
-        None => (ImageSource::scratch(), scratch(platform)),
-        Some(known) => {
-            let source = ImageSource {
-                reference: reference.to_owned(),
-                manifest: known.manifest.clone(),
-                layers: known.config.rootfs.diff_ids.clone(),
-            };
-            let mut config = known.config.clone();
-            if config.os.is_empty() || config.architecture.is_empty() {
-                set_platform(&mut config, platform);
+/// The image and its configuration as a stage begins with it; one that nobody knows (the walk has asked for all) is
+/// empty.
+fn begin(shared: &Shared<'_>, reference: &str, platform: &Platform) -> (ImageSource, Arc<ImageConfig>) {
+    let source = image(shared, reference, platform);
+    let key = (reference.to_owned(), platform.clone());
+    let mut configs = shared.begun.borrow_mut();
+    let config = configs.entry(key).or_insert_with_key(|key| {
+        Arc::new(begun(match shared.images.get(key) {
+            None => scratch(platform),
+            Some(known) => {
+                let mut config = known.config.clone();
+                if config.os.is_empty() || config.architecture.is_empty() {
+                    set_platform(&mut config, platform);
+                }
+                config
             }
-            (source, config)
-        }
+        }))
+    });
+    (source, Arc::clone(config))
+}
+
+/// What is of an image itself is dropped, what every stage has is added: a PATH, an absolute working directory.
+fn begun(mut config: ImageConfig) -> ImageConfig {
+    config.created = None;
+    config.config.on_build = None;
+    if let Some(directory) = &mut config.config.working_dir
+        && !directory.is_empty()
+        && !directory.starts_with('/')
+    {
+        *directory = crate::path::join("/", directory);
+    }
+    let env = config.config.env.get_or_insert_default();
+    if !env.iter().any(|pair| split_pair(pair).0 == "PATH") {
+        env.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    config
+}
+
+/// The variables of a base image.
+fn of_image(config: &ImageConfig) -> Scope {
+    let mut scope = Scope::default();
+    for (place, pair) in config.config.env.iter().flatten().enumerate() {
+        let (name, value) = split_pair(pair);
+        scope.set(name, value);
+        scope.keep(name, place);
+    }
+    scope
+}
+
+/// The image as a source of files; one that nobody knows is empty.
+fn image(shared: &Shared<'_>, reference: &str, platform: &Platform) -> ImageSource {
+    match shared.images.get(&(reference.to_owned(), platform.clone())) {
+        None => ImageSource::scratch(),
+        Some(known) => ImageSource {
+            reference: reference.to_owned(),
+            manifest: known.manifest.clone(),
+            layers: known.config.rootfs.diff_ids.clone(),
+        },
     }
 }
 
@@ -135,6 +221,27 @@ fn scratch(platform: &Platform) -> ImageConfig {
     set_platform(&mut config, platform);
     config.config.working_dir = Some("/".to_owned());
     config
+}
+
+/// About what a copy of a configuration takes.
+fn weight(image: &ImageConfig) -> usize {
+    let config = &image.config;
+    let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| text.len() + PAIR).sum::<usize>();
+    let keys = |map: &Option<BTreeMap<String, serde_json::Value>>| {
+        map.iter().flat_map(BTreeMap::keys).map(|key| key.len() + PAIR).sum::<usize>()
+    };
+    let labels = config.labels.iter().flatten().map(|(key, value)| key.len() + value.len() + PAIR).sum::<usize>();
+    let history =
+        image.history.iter().map(|entry| entry.created_by.as_ref().map_or(0, String::len) + PAIR).sum::<usize>();
+    texts(&config.env)
+        + texts(&config.cmd)
+        + texts(&config.entrypoint)
+        + texts(&config.on_build)
+        + labels
+        + history
+        + keys(&config.exposed_ports)
+        + keys(&config.volumes)
+        + image.rootfs.diff_ids.len() * PAIR
 }
 
 fn set_platform(config: &mut ImageConfig, platform: &Platform) {
@@ -148,31 +255,29 @@ fn check_platform(text: &StageText<'_>, wanted: &Platform, config: &ImageConfig,
     let actual = config.platform();
     if (&actual.os, &actual.architecture) != (&wanted.os, &wanted.architecture) {
         let message = format!("base image {} was pulled for {actual}, but {wanted} is wanted", text.image);
-        diagnostics.push(Diagnostic::warning("InvalidBaseImagePlatform", text.image_span, message));
+        let warning = Diagnostic::warning("InvalidBaseImagePlatform", text.image_span, message);
+        diagnostics.push(warning.hint("choose a base image for that platform, or another --platform"));
     }
 }
 
 impl Lowering<'_> {
-    /// The base's ENV as variables (it wins over an ARG that came with a stage), with the default PATH; its working
-    /// directory made absolute.
-    fn inherit(&mut self) {
-        if let Some(directory) = &mut self.config.config.working_dir
-            && !directory.is_empty()
-            && !directory.starts_with('/')
-        {
-            *directory = crate::path::join("/", directory);
+    /// The configuration, to be changed: from now on this stage has its own.
+    pub(crate) fn image_mut(&mut self) -> &mut ImageConfig {
+        if Arc::strong_count(&self.config) > 1 {
+            self.shared.spend(weight(&self.config));
         }
-        let env = self.config.config.env.get_or_insert_default();
-        if !env.iter().any(|pair| split_pair(pair).0 == "PATH") {
-            env.push(format!("PATH={DEFAULT_PATH}"));
-        }
-        for pair in env {
-            let (name, value) = split_pair(pair);
-            self.scope.set(name, value.to_owned());
-        }
+        Arc::make_mut(&mut self.config)
+    }
+
+    /// What containers are started with, to be changed.
+    pub(crate) fn config_mut(&mut self) -> &mut Config {
+        &mut self.image_mut().config
     }
 
     fn instruction(&mut self, instruction: &Instruction) {
+        if self.shared.exhausted() {
+            return;
+        }
         self.warned.clear();
         match self.effect(instruction) {
             Ok(None) => {}
@@ -182,9 +287,15 @@ impl Lowering<'_> {
                     Op::Add(_) => crate::redact::addresses(&instruction.text).into_owned(),
                     _ => instruction.text.clone(),
                 };
+                self.shared.spend(created_by.len() + text.len());
                 self.steps.push(Step { op, span, text, created_by });
             }
             Err(error) => self.report(error),
+        }
+        if self.shared.exhausted() {
+            let message = format!("the plan takes more than {} MiB", MAX_PLAN >> 20);
+            let error = Diagnostic::error("PlanTooLarge", instruction.span, message);
+            self.report(error.hint("a variable doubles, or very many stages or steps each hold very many variables"));
         }
     }
 
@@ -203,6 +314,7 @@ impl Lowering<'_> {
     pub(crate) fn word(&mut self, word: &Word) -> Result<String, Diagnostic> {
         let expanded = expand::word(word, &self.scope.env, self.shared.escape)?;
         self.warn(&expanded.unmatched, word.span);
+        self.shared.spend(expanded.text.len());
         Ok(expanded.text)
     }
 
@@ -218,7 +330,11 @@ impl Lowering<'_> {
             if self.scope.declares(name) || !self.warned.insert(name.clone()) {
                 continue;
             }
-            let near = suggest::nearest(name, self.scope.env.names());
+            if self.diagnostics.len() >= MAX_FINDINGS {
+                return;
+            }
+            work::done(self.scope.env.len().min(MAX_NEAR));
+            let near = suggest::nearest(name, self.scope.env.names().take(MAX_NEAR));
             let warning = Diagnostic::warning("UndefinedVar", span, format!("usage of undefined variable `${name}`"));
             let warning = match near {
                 Some(near) => warning.hint(format!("did you mean ${near}?")),
@@ -234,7 +350,9 @@ impl Lowering<'_> {
     /// Notes a finding, at the FROM line where the text is not of this file.
     pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
         diagnostic.span = self.at.unwrap_or(diagnostic.span);
-        self.diagnostics.push(diagnostic);
+        if self.diagnostics.len() < MAX_FINDINGS || diagnostic.severity == Severity::Error {
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// A place in this file.
@@ -250,7 +368,7 @@ impl Lowering<'_> {
                 Some(id) => Source::Stage(*id),
                 None => Source::Image(ImageSource::scratch()),
             },
-            Found::Image(reference) => Source::Image(image(self.shared, &reference, &self.shared.request.platform).0),
+            Found::Image(reference) => Source::Image(image(self.shared, &reference, &self.shared.request.platform)),
             Found::Directory(name) => Source::Named(name),
         })
     }

@@ -42,7 +42,7 @@ impl Images {
             None => self.base.clone(),
             Some((_, plan)) => {
                 let stage = plan.stages.last().expect("a stage");
-                let mut config = stage.config.clone();
+                let mut config = ImageConfig::clone(&stage.config);
                 let made = layers(plan) - config.rootfs.diff_ids.len();
                 config.rootfs.diff_ids.extend((0..made).map(|_| DiffId(Digest::of(b"made"))));
                 config

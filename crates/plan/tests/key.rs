@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use kuz_dockerfile::Span;
 use kuz_image::Digest;
 use kuz_plan::cache_key;
-use kuz_plan::plan::{Copy, ImageSource, Inline, MakeDir, Mount, Network, Op, Run, Sharing, Source, StageId, Word};
+use kuz_plan::plan::{
+    Copy, Env, ImageSource, Inline, MakeDir, Mount, Network, Op, Run, Sharing, Source, StageId, Word,
+};
 use proptest::prelude::*;
 
 fn key(op: &Op) -> String {
@@ -27,7 +29,7 @@ fn inline(name: &str, content: &str) -> Inline {
 fn run() -> Run {
     Run {
         argv: vec![text("sh"), text("-c"), text("make")],
-        env: vec![(text("A"), text("1")), (text("B"), text("2"))],
+        env: [("A", "1"), ("B", "2")].into_iter().collect(),
         proxies: vec![(text("http_proxy"), text("p"))],
         cwd: text("/"),
         user: text("app"),
@@ -142,10 +144,10 @@ fn all_different() -> Vec<(String, Op)> {
         run_op,
         argv = vec![text("sh"), text("-c make")],
         argv = vec![],
-        env = vec![(text("A"), text("1"))],
-        env = vec![(text("A"), text("2")), (text("B"), text("1"))],
-        env = vec![(text("B"), text("2")), (text("A"), text("1"))],
-        env = vec![(text("A1"), text("")), (text("B"), text("2"))],
+        env = [("A", "1")].into_iter().collect(),
+        env = [("A", "2"), ("B", "1")].into_iter().collect(),
+        env = [("B", "2"), ("A", "1")].into_iter().collect(),
+        env = [("A1", ""), ("B", "2")].into_iter().collect(),
         cwd = text("/app"),
         user = text(""),
         network = Network::None,
@@ -249,6 +251,8 @@ proptest! {
         x in prop::collection::vec(("[ab=]{0,2}", "[ab=]{0,2}"), 0..3),
         y in prop::collection::vec(("[ab=]{0,2}", "[ab=]{0,2}"), 0..3),
     ) {
+        let env = |pairs: Vec<(String, String)>| pairs.into_iter().collect::<Env>();
+        let (x, y) = (env(x), env(y));
         let one = key(&Op::Run(Box::new(Run { argv: a.clone(), env: x.clone(), ..run() })));
         let other = key(&Op::Run(Box::new(Run { argv: b.clone(), env: y.clone(), ..run() })));
         prop_assert_eq!(one == other, (a, x) == (b, y));

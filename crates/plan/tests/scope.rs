@@ -20,7 +20,7 @@ fn seen(text: &str, args: &[(&str, &str)]) -> Option<String> {
         })
         .collect();
     let run = runs.last().expect("a RUN");
-    run.env.iter().find(|(name, _)| name == "X").map(|(_, value)| value.clone())
+    run.env.iter().find(|(name, _)| *name == "X").map(|(_, value)| value.to_owned())
 }
 
 #[test]
@@ -98,7 +98,8 @@ fn what_is_found_wanting() {
         (
             "ARG V\nFROM busybox:$V",
             &[("V", "1")],
-            &["InvalidDefaultArgInFrom: default value for ARG busybox:$V results in empty or invalid base image name"],
+            &["InvalidDefaultArgInFrom: default value for ARG busybox:$V results in empty or invalid base image name \
+               [give the ARG a default that makes a whole image name: ARG NAME=value]"],
         ),
         ("ARG V=1\nFROM busybox:$V", &[("V", "2")], &[]),
         (
@@ -107,6 +108,28 @@ fn what_is_found_wanting() {
             &["UnusedBuildArg: build argument `FO0` is not used: no ARG declares it [did you mean FOO?]"],
         ),
         ("FROM triggers AS x\nFROM x", &[("WHO", "1")], &[]),
+        (
+            "FROM busybox",
+            &[("BUILDKIT_INLINE_CACHE", "1"), ("BUILDKIT_MULTI_PLATFORM", "0"), ("BUILDKIT_SYNTAKS", "x")],
+            &[
+                "UnsupportedBuildArg: the build argument BUILDKIT_INLINE_CACHE=1 cannot be honoured [images hold no cache \
+                 of how they were built; leave the argument out, or set it to 0]",
+                "UnusedBuildArg: build argument `BUILDKIT_SYNTAKS` is not used: no ARG declares it [did you mean \
+                 BUILDKIT_SYNTAX?]",
+            ],
+        ),
+        (
+            "ARG SOURCE_DATE_EPOCH=tols\nFROM scratch AS tools\nADD https://h/x /\nFROM busybox",
+            &[],
+            &["InvalidSourceDateEpoch: invalid SOURCE_DATE_EPOCH: tols [did you mean tools?]"],
+        ),
+        ("ARG SOURCE_DATE_EPOCH=TOOLS\nFROM scratch AS tools\nADD https://h/x /\nFROM busybox", &[], &[]),
+        (
+            "FROM busybox AS tools\nADD https://h/x /\nFROM busybox",
+            &[("SOURCE_DATE_EPOCH", "tools")],
+            &["InvalidSourceDateEpoch: SOURCE_DATE_EPOCH stage must use FROM scratch [its time is that of what it \
+               fetches: FROM scratch, then one ADD of a URL or repository]"],
+        ),
     ] {
         assert_eq!(findings(text, &with_args(args)), want, "{text}");
     }

@@ -43,6 +43,18 @@ pub enum Download {
     },
 }
 
+/// How to ask for a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    /// What the last answer was recognised by.
+    pub known: Option<&'w Validators>,
+    /// The value of the header `Authorization`, in the place of what the address says. It goes to the address's own
+    /// scheme, host and port, and not along with a redirect to others.
+    pub authorization: Option<&'w Secret>,
+    /// At most so many bytes.
+    pub limit: u64,
+}
+
 /// A web address, without its name and password.
 struct Address {
     url: Url,
@@ -50,26 +62,26 @@ struct Address {
 }
 
 impl Client {
-    /// Fetches what is at an `http` or `https` address, at most `limit` bytes. With validators that hold an answer
-    /// may be [`Download::Unchanged`]. After an error the sink holds nothing that can be used.
+    /// Fetches what is at an `http` or `https` address. With validators that hold an answer may be
+    /// [`Download::Unchanged`]. After an error the sink holds nothing that can be used.
     pub async fn download(
         &self,
         address: &str,
-        known: Option<&Validators>,
-        limit: u64,
+        wanted: Wanted<'_>,
         sink: &mut dyn BlobSink,
     ) -> Result<Download, RegistryError> {
         let attempts = Attempts::new(Action::Download, shown(address));
-        let address = match Address::read(address) {
+        let mut address = match Address::read(address) {
             Ok(address) => address,
             Err(cause) => return Err(attempts.fail_early("its address", cause)),
         };
+        address.authorization = wanted.authorization.cloned().or(address.authorization);
         let host = Host::of_url(&address.url).map(|host| host.to_string()).unwrap_or_default();
         let endpoint = match self.inner.config.origin(&host) {
             Ok(endpoint) => endpoint,
             Err(error) => return Err(attempts.fail_early(&host, Cause::Host(error))),
         };
-        let fetched = self.inner.download_at(&endpoint, &address, known, limit, sink).await;
+        let fetched = self.inner.download_at(&endpoint, &address, wanted.known, wanted.limit, sink).await;
         fetched.map_err(|cause| attempts.fail_early(&host, cause))
     }
 }

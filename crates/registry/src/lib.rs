@@ -36,7 +36,7 @@ pub use blob::BlobSink;
 pub use client::Client;
 pub use config::RegistryConfig;
 pub use credentials::{Credential, CredentialPaths};
-pub use download::{Download, Validators};
+pub use download::{Download, Validators, Wanted};
 pub use error::{Action, Attempt, Cause, Class, RegistryError};
 pub use host::{Host, HostError, registry_name};
 pub use push::{BlobSource, PushBlob, PushEvent, PushImage, PushProgress};

@@ -22,6 +22,10 @@ pub(crate) struct GitSource {
     pub(crate) keep_git_dir: bool,
     /// Its submodules are fetched too.
     pub(crate) submodules: bool,
+    /// Files have the time of the checkout, not the commit's.
+    pub(crate) checkout_time: bool,
+    /// The commit is fetched by its name alone, whatever the server says about branches.
+    by_commit: bool,
     protocol: Protocol,
     /// `name:password`
     credentials: Option<String>,
@@ -83,9 +87,13 @@ impl GitSource {
         for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
             source.take(pair)?;
         }
-        if source.reference.is_none() {
+        let whole = source.checksum.clone().filter(|commit| matches!(commit.len(), 40 | 64));
+        if source.by_commit && whole.is_none() {
+            return Err(AddressError::Query("fetch-by-commit requires a full commit as the checksum".to_owned()));
+        }
+        if source.reference.is_none() || source.by_commit {
             // A commit that is named as a checksum alone is the one that is meant.
-            source.reference = source.checksum.clone().filter(|commit| matches!(commit.len(), 40 | 64));
+            source.reference = whole.or(source.reference);
         }
         source.check()
     }
@@ -111,7 +119,7 @@ impl GitSource {
             }
         };
         let full = |prefix: &str| if value.starts_with(prefix) { value.clone() } else { format!("{prefix}{value}") };
-        if value.is_empty() && !matches!(name, "submodules" | "keep-git-dir") {
+        if value.is_empty() && !matches!(name, "submodules" | "keep-git-dir" | "fetch-by-commit") {
             return Err(AddressError::Query(format!("query `{}` has no value", name.escape_debug())));
         }
         match name {
@@ -122,6 +130,15 @@ impl GitSource {
             "checksum" | "commit" => set(&mut self.checksum, "checksum", value),
             "keep-git-dir" => flag(&value).map(|keep| self.keep_git_dir = keep),
             "submodules" => flag(&value).map(|fetch| self.submodules = fetch),
+            "fetch-by-commit" => flag(&value).map(|alone| self.by_commit = alone),
+            "mtime" if matches!(value.as_str(), "commit" | "checkout") => {
+                self.checkout_time = value == "checkout";
+                Ok(())
+            }
+            "mtime" => Err(AddressError::Query(format!(
+                "invalid mtime value: `{}` (want checkout or commit)",
+                value.escape_debug()
+            ))),
             other => Err(AddressError::Query(format!("unexpected query `{}`", other.escape_debug()))),
         }
     }
@@ -142,15 +159,30 @@ impl GitSource {
     }
 
     /// `https://host:port/`
-    pub(super) fn origin(&self) -> String {
+    fn origin(&self) -> String {
         let (scheme, rest) = self.url.split_once("://").unwrap_or(("https", &self.url));
         format!("{scheme}://{}/", rest.split('/').next().unwrap_or_default())
     }
 
-    /// The header that carries name and password.
+    /// The host with its port, where a header can be shown to it.
+    pub(super) fn web_host(&self) -> Option<&str> {
+        let web = matches!(self.protocol, Protocol::Https | Protocol::Http);
+        self.url.split_once("://").filter(|_| web)?.1.split('/').next()
+    }
+
+    /// The addresses that are shown credentials of this kind, as git's settings name them. What the address itself
+    /// holds is for its host; what was passed on is for this repository, and for all of GitHub's where it's one of
+    /// those, as in BuildKit.
+    pub(super) fn scope(&self, passed_on: bool) -> String {
+        let origin = self.origin();
+        let shared = matches!(origin.as_str(), "https://github.com/" | "https://www.github.com/");
+        if passed_on && !shared { self.url.clone() } else { origin }
+    }
+
+    /// The value of the header that carries the address's name and password.
     pub(super) fn authorization(&self) -> Option<String> {
         let credentials = self.credentials.as_ref()?;
-        Some(format!("Authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(credentials)))
+        Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credentials)))
     }
 
     /// The protocols that git may speak: the address's own, and https where submodules or a redirect lead to it.
@@ -185,6 +217,8 @@ fn locate(text: &str) -> Result<GitSource, AddressError> {
         checksum: None,
         keep_git_dir: false,
         submodules: false,
+        checkout_time: false,
+        by_commit: false,
         protocol,
         credentials,
     };
@@ -264,9 +298,9 @@ fn is_subdir(text: &str) -> bool {
     !text.contains(char::is_control) && !text.split('/').any(|part| part == "..") && !text.starts_with('-')
 }
 
-/// The beginning of a commit's name, long enough to mean one.
+/// The beginning of a commit's name.
 pub(crate) fn is_checksum(text: &str) -> bool {
-    (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -296,7 +330,11 @@ mod tests {
         }
         let source = GitSource::parse("https://h/a.git?submodules&keep-git-dir=1&checksum=abcdef0").unwrap();
         assert!(source.submodules && source.keep_git_dir && source.checksum.as_deref() == Some("abcdef0"));
-        assert!(!GitSource::parse("https://h/a.git").unwrap().submodules);
+        let plain = GitSource::parse("https://h/a.git").unwrap();
+        assert!(!plain.submodules && !plain.checkout_time);
+        assert!(GitSource::parse("https://h/a.git?mtime=checkout").unwrap().checkout_time);
+        let by_commit = format!("https://h/a.git?branch=b&fetch-by-commit&commit={commit}");
+        assert_eq!(GitSource::parse(&by_commit).unwrap().reference.as_deref(), Some(commit));
     }
 
     #[test]
@@ -319,6 +357,9 @@ mod tests {
             "https://h/a.git?ref=",
             "https://h/a.git?submodules=maybe",
             "https://h/a.git?checksum=xyz",
+            "https://h/a.git?mtime=now",
+            "https://h/a.git?fetch-by-commit&checksum=abcdef0",
+            "https://h/a.git?tag=a&branch=a",
             "https://h/a b.git",
             "https://h/a\r.git",
             "https://u:p%0a@h/a.git",
@@ -335,10 +376,13 @@ mod tests {
     #[test]
     fn credentials_are_never_shown() {
         let source = GitSource::parse("https://me:canary%21@h/a.git#v1").unwrap();
-        assert_eq!(source.authorization().as_deref(), Some("Authorization: Basic bWU6Y2FuYXJ5IQ=="));
+        assert_eq!(source.authorization().as_deref(), Some("Basic bWU6Y2FuYXJ5IQ=="));
         assert_eq!(source.scrub("fatal: canary! and me:canary!"), "fatal: *** and me:***");
         assert!(!format!("{source:?} {}", source.shown()).contains("canary"));
-        assert_eq!(source.origin(), "https://h/");
+        assert_eq!((source.scope(false).as_str(), source.scope(true).as_str()), ("https://h/", "https://h/a.git"));
+        let forge = GitSource::parse("https://github.com/a/b.git").unwrap();
+        assert_eq!((forge.scope(true).as_str(), forge.web_host()), ("https://github.com/", Some("github.com")));
+        assert_eq!(GitSource::parse("ssh://git@h/a.git").unwrap().web_host(), None);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     /// When the commit was made.
     pub(crate) time: i64,
+    /// The time of its files, unless they keep that of the checkout.
+    pub(crate) mtime: Option<i64>,
 }
 
 impl Revision {
@@ -76,12 +78,16 @@ impl Revision {
         let tree = scratch.path().join("tree");
         std::fs::create_dir(&tree)
             .map_err(|error| BuildError::store("make a directory for a git repository", error))?;
-        let git = Git::new(session, &self.source, &tree);
+        let git = Git::new(session, &self.source, &tree)?;
         git.run(&["init", "--quiet", "--template=", "."])?;
         self.fetch(&git)?;
         git.run(&["checkout", "--quiet", "--detach", &self.commit])?;
         if self.source.submodules {
-            git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
+            // Servers without shallow fetches give everything or nothing.
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+            if git.run(&[&update[..], &["--depth=1"]].concat()).is_err() {
+                git.run(&update)?;
+            }
         }
         let time = git.run(&["log", "-1", "--format=%ct", &self.commit])?.trim().parse().unwrap_or_default();
         if !self.source.keep_git_dir {
@@ -89,7 +95,8 @@ impl Revision {
                 .map_err(|error| BuildError::store("remove a repository's .git", error))?;
         }
         let path = self.inside(tree)?;
-        Ok(Checkout { scratch, path, time })
+        let mtime = (!self.source.checkout_time).then_some(time);
+        Ok(Checkout { scratch, path, time, mtime })
     }
 
     /// The one commit where the server can give it alone, else everything that leads to it.
@@ -146,7 +153,7 @@ fn is_commit(text: &str) -> bool {
 fn advertised(session: &Session<'_>, source: &GitSource, wanted: &str) -> Result<Advertised, BuildError> {
     let scratch = Scratch::new(&session.machine.store)
         .map_err(|error| BuildError::store("make a directory for a git repository", error))?;
-    let git = Git::new(session, source, scratch.path());
+    let git = Git::new(session, source, scratch.path())?;
     let peeled = format!("{wanted}^{{}}");
     let listed = git.run(&["ls-remote", "--quiet", "--end-of-options", &source.url, wanted, &peeled])?;
     choose(&listed, wanted).ok_or_else(|| BuildError::Fetch {
@@ -163,12 +170,12 @@ struct Advertised {
     name: Option<String>,
 }
 
-/// Picks from `ls-remote`'s lines as git does: the name itself, then tags, then branches. An annotated tag means the
-/// commit that it points to.
+/// Picks from `ls-remote`'s lines as BuildKit does: the name itself, then branches, then tags. An annotated tag means
+/// the commit that it points to.
 fn choose(listed: &str, wanted: &str) -> Option<Advertised> {
     let lines: Vec<(&str, &str)> = listed.lines().filter_map(|line| line.split_once('\t')).collect();
     let of = |name: &str| lines.iter().find(|(_, listed)| *listed == name).map(|(object, _)| (*object).to_owned());
-    let names = ["", "refs/", "refs/tags/", "refs/heads/"].map(|prefix| format!("{prefix}{wanted}"));
+    let names = ["", "refs/", "refs/heads/", "refs/tags/"].map(|prefix| format!("{prefix}{wanted}"));
     let (object, name) = names.into_iter().find_map(|name| Some((of(&name)?, name)))?;
     let commit = of(&format!("{name}^{{}}")).unwrap_or_else(|| object.clone());
     let name = (name != "HEAD").then_some(name);
@@ -183,13 +190,15 @@ mod tests {
     fn names_mean_what_git_means() {
         let (a, b, c) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
         let listed = format!(
-            "{a}\tHEAD\n{a}\trefs/heads/main\n{b}\trefs/heads/v1\n{c}\trefs/tags/v1\n{b}\trefs/tags/v1^{{}}\n{b}\trefs/heads/x/main\n"
+            "{a}\tHEAD\n{a}\trefs/heads/main\n{a}\trefs/heads/both\n{c}\trefs/tags/both\n{c}\trefs/tags/v1\n\
+             {b}\trefs/tags/v1^{{}}\n{b}\trefs/heads/x/main\n"
         );
         let found = |wanted: &str| choose(&listed, wanted).map(|found| (found.commit, found.name));
         assert_eq!(found("HEAD"), Some((a.clone(), None)));
         assert_eq!(found("main"), Some((a.clone(), Some("refs/heads/main".into()))));
         assert_eq!(found("v1"), Some((b.clone(), Some("refs/tags/v1".into()))));
-        assert_eq!(found("heads/v1"), Some((b, Some("refs/heads/v1".into()))));
+        assert_eq!(found("both"), Some((a.clone(), Some("refs/heads/both".into()))));
+        assert_eq!(found("tags/both"), Some((c.clone(), Some("refs/tags/both".into()))));
         assert_eq!(choose(&listed, "v1").map(|found| found.object), Some(c));
         assert_eq!(found("missing"), None);
         assert_eq!(choose("--upload-pack=x\tHEAD\n", "HEAD"), None);

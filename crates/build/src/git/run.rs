@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kuz_registry::Secret;
 use rustix::process::{Pid, Signal};
 
 use crate::error::BuildError;
@@ -50,11 +51,29 @@ pub(super) struct Git<'a> {
     session: &'a Session<'a>,
     source: &'a GitSource,
     directory: &'a Path,
+    authorization: Option<Authorization>,
+}
+
+/// A header, and the addresses that are shown it.
+struct Authorization {
+    scope: String,
+    value: Secret,
 }
 
 impl<'a> Git<'a> {
-    pub(super) fn new(session: &'a Session<'a>, source: &'a GitSource, directory: &'a Path) -> Self {
-        Self { session, source, directory }
+    pub(super) fn new(
+        session: &'a Session<'a>,
+        source: &'a GitSource,
+        directory: &'a Path,
+    ) -> Result<Self, BuildError> {
+        let passed_on = match source.web_host() {
+            Some(host) => session.passed().for_git(host)?,
+            None => None,
+        };
+        let scope = source.scope(passed_on.is_some());
+        let value = passed_on.or_else(|| source.authorization().map(Secret::new));
+        let authorization = value.map(|value| Authorization { scope, value });
+        Ok(Self { session, source, directory, authorization })
     }
 
     /// Runs it in the directory; what it wrote.
@@ -101,10 +120,13 @@ impl<'a> Git<'a> {
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=30")
             .env("GIT_CEILING_DIRECTORIES", self.directory.parent().unwrap_or(self.directory))
             .env("LC_ALL", "C");
-        if let Some(header) = self.source.authorization() {
-            // For this host alone, and not after a redirect.
+        if let Some(agent) = self.session.passed().agent("default") {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
+        if let Some(Authorization { scope, value }) = &self.authorization {
+            // For these addresses alone, and not after a redirect.
             let settings = [
-                (format!("http.{}.extraHeader", self.source.origin()), header),
+                (format!("http.{scope}.extraHeader"), format!("Authorization: {}", value.expose())),
                 ("http.followRedirects".into(), "false".into()),
             ];
             command.env("GIT_CONFIG_COUNT", settings.len().to_string());
@@ -147,7 +169,10 @@ impl<'a> Git<'a> {
 
     /// What git said, without credentials.
     fn message(&self, stderr: &[u8]) -> String {
-        let text = self.source.scrub(&String::from_utf8_lossy(stderr));
+        let mut text = self.source.scrub(&String::from_utf8_lossy(stderr));
+        if let Some(Authorization { value, .. }) = &self.authorization {
+            text = text.replace(value.expose(), "***");
+        }
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let text = lines.collect::<Vec<_>>().join("; ");
         if text.is_empty() { "git failed and did not say why".into() } else { text.escape_debug().to_string() }

@@ -104,6 +104,7 @@ fn write(path: &Path, text: &str) -> Result<(), kuz_build::error::BuildError> {
 
 /// The flags as a request, or what is wrong with them and what to do.
 fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
+    arguments.refused.check()?;
     let build_args = build_args(&arguments.build_args)?;
     for tag in &arguments.tags {
         let reference: Reference = tag.parse().map_err(|error| format!("`-t {tag}`: {error}"))?;
@@ -120,16 +121,9 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         }
         Some(text) => Some(text.parse::<Platform>().map_err(|error| format!("`--platform`: {error}"))?),
     };
-    let epoch = match build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()) {
-        None => None,
-        Some(text) if text.is_empty() => None,
-        Some(text) => Some(text.parse::<i64>().map_err(|_| {
-            format!("SOURCE_DATE_EPOCH is `{}`, which is no number of seconds since 1970", text.escape_debug())
-        })?),
-    };
     let mut all_args = build_args;
-    if let Some(epoch) = epoch {
-        all_args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
+    if let Some(epoch) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|epoch| !epoch.is_empty()) {
+        all_args.entry("SOURCE_DATE_EPOCH".into()).or_insert(epoch);
     }
     passed::check_grants(&arguments.allow)?;
     let outputs = outputs(arguments)?;
@@ -159,7 +153,6 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         secrets: passed::secrets(&arguments.secrets, &|name| std::env::var_os(name))?,
         ssh: passed::agents(&arguments.ssh, &|name| std::env::var_os(name))?,
         outputs,
-        epoch,
         contexts: named::contexts(&arguments.contexts)?,
         annotations: named::annotations(&arguments.annotations)?,
         verify: match arguments.verify {

@@ -17,13 +17,14 @@ use super::{print, print_json, shown};
 use crate::args::{CheckArgs, CheckFormat, FailOn, ProgressArg};
 use crate::progress::Progress;
 use crate::render::{self, Colour};
-use crate::{exit_code, findings};
+use crate::{exit_code, findings, named};
 
 /// Runs `kuz check`.
 pub(crate) fn run(arguments: &CheckArgs) -> u8 {
     let progress = Progress::new(ProgressArg::Auto, false);
-    let build_args = match super::build::build_args(&arguments.build_args) {
-        Ok(build_args) => build_args,
+    let build_args = super::build::build_args(&arguments.build_args);
+    let (build_args, contexts) = match build_args.and_then(|args| Ok((args, named::contexts(&arguments.contexts)?))) {
+        Ok(values) => values,
         Err(message) => {
             progress.say(&format!("error: {message}"));
             return exit_code::USAGE;
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> u8 {
             tag: None,
         },
         target: arguments.target.clone(),
+        contexts,
         ..BuildRequest::default()
     };
     let set = |words: &[String]| words.iter().cloned().collect::<BTreeSet<_>>();

@@ -11,7 +11,7 @@ use super::build::{build_args, network, pair};
 use super::{print, print_json, shown};
 use crate::args::{Format, PlanArgs, ProgressArg};
 use crate::progress::Progress;
-use crate::{exit_code, machine, signals};
+use crate::{exit_code, machine, named, signals};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArgs) -> u8 {
@@ -55,6 +55,7 @@ fn request(arguments: &PlanArgs) -> Result<BuildRequest, String> {
         network: network(arguments.network),
         labels: arguments.labels.iter().map(|label| pair("--label", label)).collect::<Result<_, _>>()?,
         pull: arguments.pull,
+        contexts: named::contexts(&arguments.contexts)?,
         ..BuildRequest::default()
     })
 }

@@ -172,9 +172,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wrong epoch",
-        dockerfile: None,
+        dockerfile: Some("FROM scratch\n"),
         arguments: &["--build-arg", "SOURCE_DATE_EPOCH=soon", "ctx"],
-        code: 2,
+        code: 3,
         message: "SOURCE_DATE_EPOCH",
         shown: "",
     },
