@@ -11,6 +11,8 @@ mod check;
 mod contexts;
 mod contract;
 mod faults;
+mod git;
+mod golden;
 mod hostile;
 mod images;
 mod init;

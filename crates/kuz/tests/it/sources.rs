@@ -12,15 +12,15 @@ use crate::web::{Answer, Web};
 
 /// A file of an image.
 #[derive(Debug, Clone, PartialEq)]
-struct File {
-    kind: Kind,
-    mode: u32,
-    mtime: i64,
-    content: String,
+pub(crate) struct File {
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) mtime: i64,
+    pub(crate) content: String,
 }
 
 /// All files of an image's layers, later layers over earlier ones.
-fn files(place: &Place, image: &str) -> BTreeMap<String, File> {
+pub(crate) fn files(place: &Place, image: &str) -> BTreeMap<String, File> {
     let _ = std::fs::remove_dir_all(place.path("saved"));
     let saved = place.kuz(&["image", "save", "--format", "oci-dir", "-o", "saved", image]);
     assert_eq!(saved.code, 0, "{}", saved.stderr);
@@ -42,12 +42,12 @@ fn files(place: &Place, image: &str) -> BTreeMap<String, File> {
 }
 
 /// The paths of files, without directories.
-fn names(place: &Place, image: &str) -> Vec<String> {
+pub(crate) fn names(place: &Place, image: &str) -> Vec<String> {
     let all = files(place, image).into_iter();
     all.filter(|(_, file)| file.kind != Kind::Dir).map(|(path, _)| path).collect()
 }
 
-fn built(place: &Place, dockerfile: &str, arguments: &[&str]) -> Ran {
+pub(crate) fn built(place: &Place, dockerfile: &str, arguments: &[&str]) -> Ran {
     place.dockerfile(dockerfile);
     let all = [&["-t", "app", "--progress=plain"], arguments].concat();
     let ran = place.build(&all);
@@ -56,7 +56,7 @@ fn built(place: &Place, dockerfile: &str, arguments: &[&str]) -> Ran {
 }
 
 /// Builds with something on standard input.
-fn build_with_stdin(place: &Place, arguments: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn build_with_stdin(place: &Place, arguments: &[&str], input: &[u8]) -> Ran {
     let all = [&["build", "-t", "app"], arguments].concat();
     let mut command = place.command(&all);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -65,7 +65,7 @@ fn build_with_stdin(place: &Place, arguments: &[&str], input: &[u8]) -> Ran {
 }
 
 /// Runs git for a test's own repository; `None` where there is no git.
-fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]);
     command.args(arguments).current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null");
@@ -76,7 +76,7 @@ fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
 }
 
 /// A repository with a branch, an annotated tag and a link that leads out of it, served as files.
-fn repository(place: &Place) -> Option<(Web, String)> {
+pub(crate) fn repository(place: &Place) -> Option<(Web, String)> {
     let Some(_) = git(place.dir.path(), &["--version"]) else {
         skip("no git");
         return None;
