@@ -139,6 +139,11 @@ impl Stack {
         Self { layers }
     }
 
+    /// Its layers, lowest first.
+    pub fn layers(&self) -> &[Arc<LayerIndex>] {
+        &self.layers
+    }
+
     /// Puts one more layer on top.
     pub fn push(&mut self, layer: Arc<LayerIndex>) {
         self.layers.push(layer);

@@ -25,6 +25,8 @@ pub struct LayerFacts {
     pub kept: BTreeMap<Path, Vec<u8>>,
     /// What secret rules matched, without the text.
     pub secrets: Vec<crate::secrets::Hit>,
+    /// What Python source files import and bind.
+    pub modules: BTreeMap<Path, crate::python::Module>,
     /// Programs and shared objects.
     pub elf: BTreeMap<Path, Elf>,
     /// Files that the system's packages own: libraries and commands, to the package's name.

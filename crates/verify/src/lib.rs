@@ -17,6 +17,7 @@ pub mod elf;
 pub mod facts;
 pub mod finding;
 pub mod hygiene;
+pub mod python;
 pub mod rules;
 pub mod secrets;
 pub mod subject;
