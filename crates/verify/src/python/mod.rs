@@ -1,12 +1,185 @@
-//! Python
+//! Will the Python in an image run: the command's modules and names, their imports, what is installed.
+//!
+//! ```text
+//! a .py file ─► prune ─► read ─► Module (kept with the layer's facts)
+//! Argv ─► command ─► what is imported first ─┐
+//! paths ─► runtime ─► sys.path ─► locate ────┴► walk ─► imports ─► findings
+//! *.dist-info ─► distribution ─────────────────────► installed ─┘
+//! ```
+//! Nothing is imported or executed. An error is said only where Python must fail whatever the program does; where names or
+//! places may come from code that the text does not show, nothing is said. Python 2 and other implementations are not judged.
 
+mod advice;
+mod command;
 mod depth;
+mod distribution;
 mod facts;
+mod imports;
+mod installed;
+mod locate;
 mod prune;
 mod read;
 mod requirement;
+mod runtime;
+mod stdlib;
+mod tags;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod version;
+mod walk;
 
-pub use facts::*;
+use std::collections::BTreeSet;
+
+pub use command::Argv;
+pub use facts::{Broken, Import, Module, Named, Newer, Place, Role};
 pub use read::module;
+
+use self::command::{Launch, Wanted, base_name, is_python};
+use self::distribution::Distribution;
+use self::imports::Imports;
+use self::locate::Finder;
+use self::runtime::{Image, Python};
+use self::tree::Tree;
+use self::walk::Walk;
+use crate::facts::Path;
+use crate::finding::{Advice, Finding, Level};
+use crate::subject::Subject;
+
+/// What a command's Python will not manage in this image. Empty also where the image has no Python 3.
+pub fn check(subject: &Subject<'_>, command: &Argv) -> Vec<Finding> {
+    judge(subject, command).map(|judged| judged.0).unwrap_or_default()
+}
+
+/// The files, `.py` and extension modules, that a command certainly imports: real paths. What only a call, a condition or a caught
+/// failure leads to is not among them.
+pub fn reached(subject: &Subject<'_>, command: &Argv) -> BTreeSet<Path> {
+    judge(subject, command).map(|judged| judged.1).unwrap_or_default()
+}
+
+/// Both answers, for callers that need both.
+pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTreeSet<Path>)> {
+    let image = Image { subject, tree: Tree::new(subject.stack.layers()), env: &command.env, cwd: &command.cwd };
+    let launch = Launch::read(command);
+    let started = Started::of(&image, &launch);
+    let python = Python::at(&image, &started.interpreter?)?;
+    let distributions = installed::distributions(&image, &python);
+    let foreign = installed::foreign_sites(&image, &python);
+    let finder = Finder::new(&image, &python, &launch.first);
+    let mut imports = Imports {
+        image: &image,
+        python: &python,
+        finder: &finder,
+        walk: Walk::new(&finder, python.abi.minor),
+        findings: Vec::new(),
+        foreign: &foreign,
+    };
+    let name = launch.program.as_deref().map(base_name);
+    let entry = name.and_then(|name| script_of(&image, &distributions, name));
+    if started.is_python {
+        match &started.script {
+            // A program of the user's own, started by its first line.
+            Some(path) if path.ends_with(".py") && entry.is_none() => {
+                let script = command::Script { path: path.clone(), main: true };
+                let first = Launch { scripts: vec![script], ..launch.clone() };
+                imports.follow(&first, None);
+            }
+            _ => imports.follow(&launch, entry.as_ref()),
+        }
+    }
+    let reached = imports.walk.reached();
+    let mut findings = std::mem::take(&mut imports.findings);
+    if let (Some(name), None) = (name, &started.script)
+        && entry.is_some()
+    {
+        findings.push(script_missing(&image, &python, name));
+    }
+    let needed = findings.iter().any(|finding| {
+        finding.level == Level::Error
+            && finding.advice.as_ref().is_some_and(|advice| advice.text.contains("does not search"))
+    });
+    findings.extend(installed::check(&image, &python, &distributions, &reached, name));
+    findings.extend(installed::foreign(&python, &foreign, needed));
+    findings.sort_by(|one, other| other.level.cmp(&one.level));
+    Some((findings, reached))
+}
+
+/// What a command starts.
+struct Started {
+    /// The interpreter's path.
+    interpreter: Option<String>,
+    /// The path of the program, if it is there and no interpreter.
+    script: Option<String>,
+    /// Whether the command is known to be Python's.
+    is_python: bool,
+}
+
+impl Started {
+    fn of(image: &Image<'_>, launch: &Launch) -> Self {
+        if let Some(interpreter) = &launch.interpreter {
+            return Self { interpreter: image.which(interpreter), script: None, is_python: true };
+        }
+        let script = launch.program.as_deref().and_then(|program| image.which(program));
+        let line = script.as_deref().and_then(|path| image.fact(path.as_bytes(), |facts| &facts.shebangs));
+        let line = line.map(|line| String::from_utf8_lossy(line).into_owned());
+        if let Some(line) = &line {
+            let mut words = line.split_whitespace();
+            let mut program = words.next().unwrap_or_default();
+            if base_name(program) == "env" {
+                program = words.find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or_default();
+            }
+            if is_python(base_name(program)) {
+                return Self { interpreter: image.which(program), script, is_python: true };
+            }
+        }
+        // A server whose first line is not known, or which is missing: the image's Python is what would run it.
+        let known =
+            !launch.wanted.is_empty() && (script.is_none() || line.is_none_or(|line| line.starts_with("/bin/sh")));
+        let missing = launch.program.is_some() && script.is_none();
+        Self { interpreter: any_python(image), script, is_python: known || missing }
+    }
+}
+
+/// The image's Python, where the command does not name one.
+fn any_python(image: &Image<'_>) -> Option<String> {
+    if let Some(path) = image.which("python3").or_else(|| image.which("python")) {
+        return Some(path);
+    }
+    ["usr/local/bin", "usr/bin", "opt/venv/bin", "app/.venv/bin"].iter().find_map(|folder| {
+        let dir = image.tree.dir(folder.as_bytes())?;
+        let mut names: Vec<&str> =
+            dir.names().filter_map(|(name, _)| std::str::from_utf8(name).ok()).filter(|name| is_python(name)).collect();
+        names.sort_unstable();
+        names.last().map(|name| format!("/{folder}/{name}"))
+    })
+}
+
+/// What a console script imports.
+fn script_of<'a>(image: &Image<'a>, distributions: &[Distribution<'a>], name: &str) -> Option<Wanted> {
+    distributions.iter().find_map(|it| {
+        let script = it.scripts(image).into_iter().find(|script| script.name == name)?;
+        let attribute = script.attribute.split('.').next().filter(|attribute| !attribute.is_empty());
+        Some(Wanted {
+            module: script.module.to_owned(),
+            attribute: attribute.map(str::to_owned),
+            words: format!("the command `{name}`"),
+        })
+    })
+}
+
+/// The command is a console script of an installed distribution, and its file is not there.
+fn script_missing(image: &Image<'_>, python: &Python<'_>, name: &str) -> Finding {
+    let module = name.replace('-', "_");
+    let shown = format!("python -m {module}");
+    let bin = python.program.rsplit_once('/').map_or("/usr/local/bin", |(bin, _)| bin);
+    let advice = advice::program_elsewhere(image, name, &shown)
+        .unwrap_or_else(|| Advice { text: format!("copy it to {bin}, or start it with `{shown}`"), lines: Vec::new() });
+    Finding {
+        rule: "PythonConsoleScriptMissing",
+        level: Level::Error,
+        message: format!("the package that has the command `{name}` is installed, but its script is not in the image"),
+        path: None,
+        layer: None,
+        advice: Some(advice),
+    }
+}

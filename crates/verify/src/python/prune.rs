@@ -194,7 +194,8 @@ impl Scan<'_> {
         let mut at = length;
         loop {
             let text = rest.get(at..)?;
-            let next = if triple { memchr::memchr2(quote, b'\\', text) } else { memchr::memchr3(quote, b'\\', b'\n', text) };
+            let next =
+                if triple { memchr::memchr2(quote, b'\\', text) } else { memchr::memchr3(quote, b'\\', b'\n', text) };
             at += next?;
             match rest.get(at)? {
                 b'\\' => at += 2,
@@ -262,7 +263,8 @@ mod tests {
 
     #[test]
     fn what_may_be_misread_is_left_to_the_parser() {
-        for source in ["x = (1\ndef f(): pass\n", "x = 'a\n", "x = \"\"\"a", "x = )\n", "x = a \\ b\n", "x = [1,", "\\"] {
+        for source in ["x = (1\ndef f(): pass\n", "x = 'a\n", "x = \"\"\"a", "x = )\n", "x = a \\ b\n", "x = [1,", "\\"]
+        {
             assert_eq!(prune(source), None, "{source:?}");
         }
         for source in ["", "\n", "# only", "x = 'a\\\nb'\n", "\u{b5} = 'ö'\r\ny = 1\r\n", "def f(a): 'x'"] {

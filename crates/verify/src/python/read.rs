@@ -45,7 +45,8 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
         && let Some(mut facts) = guarded(&pruned.text, false)
         && facts.broken.is_none()
     {
-        facts.dynamic |= SHOWS_NOT.iter().any(|word| memchr::memmem::find(decoded.as_bytes(), word.as_bytes()).is_some());
+        facts.dynamic |=
+            SHOWS_NOT.iter().any(|word| memchr::memmem::find(decoded.as_bytes(), word.as_bytes()).is_some());
         facts.bound.extend(pruned.globals.into_iter().map(|name| (name.into(), 0)));
         facts.bound.sort_unstable();
         facts.bound.dedup_by(|next, kept| next.0 == kept.0);
@@ -290,23 +291,30 @@ impl Reader {
     }
 
     fn condition(&mut self, block: &ast::StmtIf, place: Place) {
-        let test = Test::of(&block.test);
-        let (then, otherwise) = match test {
-            Test::Typing => (Place::Typing, place),
-            Test::NotTyping => (place, Place::Typing),
-            Test::Main => (combine(place, Place::Main), combine(place, Place::Optional)),
-            Test::System => (combine(place, Place::Optional), combine(place, Place::Optional)),
-            Test::Other => (combine(place, Place::Conditional), combine(place, Place::Conditional)),
-        };
-        self.body(&block.body, then);
-        for clause in &block.elif_else_clauses {
-            let inside = match clause.test.as_ref().map(Test::of) {
-                None => otherwise,
+        // What each branch runs under, and what is left for the next one.
+        let mut left = place;
+        let branches = std::iter::once((Some(&*block.test), &block.body))
+            .chain(block.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body)));
+        for (test, body) in branches {
+            let inside = match test.map(Test::of) {
+                None => left,
                 Some(Test::Typing) => Place::Typing,
-                Some(Test::System) => combine(place, Place::Optional),
-                Some(_) => combine(otherwise, Place::Conditional),
+                Some(Test::NotTyping) => std::mem::replace(&mut left, Place::Typing),
+                Some(Test::Main) => {
+                    let inside = combine(left, Place::Main);
+                    left = combine(left, Place::Optional);
+                    inside
+                }
+                Some(Test::System) => {
+                    left = combine(left, Place::Optional);
+                    left
+                }
+                Some(Test::Other) => {
+                    left = combine(left, Place::Conditional);
+                    left
+                }
             };
-            self.body(&clause.body, inside);
+            self.body(body, inside);
         }
     }
 
@@ -318,7 +326,8 @@ impl Reader {
             .filter(|handler| handler.type_.as_deref().is_none_or(catches_imports))
             .collect();
         // A handler that only raises something else does not make the import optional.
-        let passes_on = |handler: &&ast::ExceptHandlerExceptHandler| matches!(handler.body.last(), Some(Stmt::Raise(_)));
+        let passes_on =
+            |handler: &&ast::ExceptHandlerExceptHandler| matches!(handler.body.last(), Some(Stmt::Raise(_)));
         let guarded = catching.first().is_some_and(|handler| !passes_on(handler));
         let number = self.tries;
         self.tries = self.tries.saturating_add(1);
@@ -462,11 +471,32 @@ impl<'a> Visitor<'a> for Words {
         let lower = word.to_ascii_lowercase();
         self.system |= matches!(
             word,
-            "version_info" | "hexversion" | "platform" | "implementation" | "maxsize" | "byteorder" | "find_spec" | "hasattr"
+            "version_info"
+                | "hexversion"
+                | "platform"
+                | "implementation"
+                | "maxsize"
+                | "byteorder"
+                | "find_spec"
+                | "hasattr"
         ) || matches!(expression, Expr::Attribute(attribute) if word == "name" && is_name(&attribute.value, "os"))
-            || ["has", "have", "_has", "_have", "py", "is_", "_is", "with_", "use_", "no_", "installed", "windows", "linux"]
-                .iter()
-                .any(|prefix| lower.starts_with(prefix));
+            || [
+                "has",
+                "have",
+                "_has",
+                "_have",
+                "py",
+                "is_",
+                "_is",
+                "with_",
+                "use_",
+                "no_",
+                "installed",
+                "windows",
+                "linux",
+            ]
+            .iter()
+            .any(|prefix| lower.starts_with(prefix));
         visitor::walk_expr(self, expression);
     }
 }
@@ -479,8 +509,18 @@ fn has_hints(source: &str) -> bool {
 
 /// The words that [`Hints`] acts on.
 const HINTS: [&str; 12] = [
-    ":=", "globals(", "locals(", "vars(", "exec(", "sys.modules", "modules[", "sys.path", "path.", "addsitedir",
-    "meta_path", "DJANGO_SETTINGS_MODULE",
+    ":=",
+    "globals(",
+    "locals(",
+    "vars(",
+    "exec(",
+    "sys.modules",
+    "modules[",
+    "sys.path",
+    "path.",
+    "addsitedir",
+    "meta_path",
+    "DJANGO_SETTINGS_MODULE",
 ];
 
 /// Looks at expressions for names bound in unusual ways and for changes to where modules are found.
@@ -645,45 +685,4 @@ fn strings(value: &Expr) -> Option<Vec<(&str, TextSize)>> {
             _ => None,
         })
         .collect()
-}
-
-#[cfg(test)]
-mod probe {
-    fn cpu() -> f64 { std::fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6 }
-    #[test]
-    fn speed() {
-        for dir in ["/tmp/w-py/fast", "/tmp/w-py/all"] {
-            let out = std::process::Command::new("find").args([dir, "-name", "*.py"]).output().unwrap();
-            let files: Vec<(String, Vec<u8>)> = String::from_utf8(out.stdout).unwrap().lines().map(|p| (p.to_owned(), std::fs::read(p).unwrap())).collect();
-            let t = cpu();
-            let mut deep = 0;
-            for (_, s) in &files { if let Ok(s) = std::str::from_utf8(s) { deep = deep.max(super::depth::bound(s)); } }
-            println!("{dir}: lex {:.1} ms deepest {deep}", cpu() - t);
-            let t = cpu();
-            let mut n = 0;
-            for (_, s) in &files { if let Ok(s) = std::str::from_utf8(s) { n += super::parse_unchecked(s, super::ParseOptions::from(super::Mode::Module)).errors().len(); } }
-            println!("{dir}: parse {:.1} ms {n}", cpu() - t);
-            let t = cpu();
-            let mut n = 0;
-            for (_, s) in &files { if let Ok(s) = std::str::from_utf8(s) { n += usize::from(super::has_hints(s)); } }
-            println!("{dir}: hints {:.1} ms {n}", cpu() - t);
-            let t = cpu();
-            let mut n = 0; let mut no = 0;
-            for (p, s) in &files { if let Ok(s) = std::str::from_utf8(s) { match super::prune(s) { Some(s) => n += s.text.len(), None => { no += 1; println!("unpruned {p}"); } } } }
-            println!("{dir}: prune {:.1} ms {n} none {no}", cpu() - t);
-            let t = cpu();
-            let mut size = 0; let mut unread = 0;
-            for (p, s) in &files {
-                let p = p.replace("/tmp/w-py/", "site-packages/");
-                let m = super::module(p.as_bytes(), s).unwrap();
-                if m.unread { unread += 1; println!("unread {p}"); }
-                if let Some(b) = &m.broken { println!("broken {p} {b:?}"); }
-                if let Some(b) = &m.newer { if b.minor > 10 { println!("newer {p} {b:?}"); } }
-                let f = super::guarded(std::str::from_utf8(s).unwrap_or(""), false).unwrap_or_default();
-                if f.imports != m.imports || f.bound.len() != m.bound.len() || f.all != m.all { println!("differs {p}\n{:?}\n{:?}", f, m); }
-                size += postcard::to_stdvec(&m).unwrap().len();
-            }
-            println!("{dir}: all {:.1} ms facts {size} unread {unread}", cpu() - t);
-        }
-    }
 }

@@ -30,7 +30,8 @@ impl<'t> Requirement<'t> {
     /// Reads a requirement.
     pub(super) fn parse(text: &'t str) -> Option<Self> {
         let text = text.trim();
-        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(text.len());
+        let end =
+            text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(text.len());
         let (name, rest) = text.split_at_checked(end)?;
         if name.is_empty() {
             return None;
@@ -102,7 +103,8 @@ fn tokens(marker: &str) -> Option<Vec<Token<'_>>> {
                 (Token::Operator(rest.get(..end)?), end)
             }
             _ => {
-                let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).unwrap_or(rest.len());
+                let end =
+                    rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).unwrap_or(rest.len());
                 if end == 0 {
                     return None;
                 }
@@ -215,7 +217,9 @@ impl<'p> Parser<'p> {
             "sys_platform" | "sys.platform" => "linux".into(),
             "platform_system" => "Linux".into(),
             "platform_machine" | "platform.machine" => self.environment.machine.clone(),
-            "platform_python_implementation" | "platform.python_implementation" | "python_implementation" => "CPython".into(),
+            "platform_python_implementation" | "platform.python_implementation" | "python_implementation" => {
+                "CPython".into()
+            }
             "implementation_name" => "cpython".into(),
             "extra" => self.extra.to_owned(),
             // The kernel that it will run on.

@@ -168,7 +168,8 @@ impl<'a> Tree<'a> {
             return known.clone();
         }
         // From the root downwards, so that depth costs no stack.
-        let mut ends: Vec<usize> = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).collect();
+        let mut ends: Vec<usize> =
+            path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).collect();
         ends.push(path.len());
         let mut dir = self.remember(&[], || Some(0))?;
         for end in ends {
@@ -279,8 +280,22 @@ mod tests {
     #[test]
     fn directories_are_what_the_stack_shows() {
         let layers = vec![
-            layer(&["+a", "+a/b", "a/b/old", "a/b/two", "a/c", "+d", "d/x", "lib>a/b", "+e", "e/1", "+g", "+g/h", "g/h/i"]),
-            layer(&["+a", "+a/b", "-a/b/old", "a/b/new", "-d", "!e", "e/2", "up>../lib", "impl/deep/file", "a-b", "a.b"]),
+            layer(&[
+                "+a", "+a/b", "a/b/old", "a/b/two", "a/c", "+d", "d/x", "lib>a/b", "+e", "e/1", "+g", "+g/h", "g/h/i",
+            ]),
+            layer(&[
+                "+a",
+                "+a/b",
+                "-a/b/old",
+                "a/b/new",
+                "-d",
+                "!e",
+                "e/2",
+                "up>../lib",
+                "impl/deep/file",
+                "a-b",
+                "a.b",
+            ]),
             layer(&["+d", "d/y", "-g", "loop>loop"]),
             layer(&["+g", "+g/h", "g/h/j"]),
         ];

@@ -225,19 +225,50 @@ mod tests {
     #[test]
     fn versions_are_in_order() {
         let ordered = [
-            "1.dev0", "1.0.dev456", "1.0a1", "1.0a2.dev456", "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2",
-            "1.0b2.post345.dev456", "1.0b2.post345", "1.0rc1.dev456", "1.0rc1", "1.0", "1.0+abc.5", "1.0+abc.7", "1.0+5",
-            "1.0.post456.dev34", "1.0.post456", "1.0.15", "1.1.dev1", "1.10", "2024.1", "1!0.1",
+            "1.dev0",
+            "1.0.dev456",
+            "1.0a1",
+            "1.0a2.dev456",
+            "1.0a12.dev456",
+            "1.0a12",
+            "1.0b1.dev456",
+            "1.0b2",
+            "1.0b2.post345.dev456",
+            "1.0b2.post345",
+            "1.0rc1.dev456",
+            "1.0rc1",
+            "1.0",
+            "1.0+abc.5",
+            "1.0+abc.7",
+            "1.0+5",
+            "1.0.post456.dev34",
+            "1.0.post456",
+            "1.0.15",
+            "1.1.dev1",
+            "1.10",
+            "2024.1",
+            "1!0.1",
         ];
         for pair in ordered.windows(2) {
             let (low, high) = (Version::parse(pair[0]).unwrap(), Version::parse(pair[1]).unwrap());
             assert!(low < high, "{} < {}", pair[0], pair[1]);
         }
         for (one, other) in [
-            ("1.0", "1"), ("1.0.0", "v1.0"), ("1.0alpha1", "1.0a1"), ("1.0-1", "1.0.post1"), ("1.0-RC.2", "1.0rc2"),
-            ("1.0.r4", "1.0.post4"), ("1.0_dev", "1.0.dev0"), ("1.0+ubuntu-1", "1.0+ubuntu.1"), ("1.0pre3", "1.0rc3"),
+            ("1.0", "1"),
+            ("1.0.0", "v1.0"),
+            ("1.0alpha1", "1.0a1"),
+            ("1.0-1", "1.0.post1"),
+            ("1.0-RC.2", "1.0rc2"),
+            ("1.0.r4", "1.0.post4"),
+            ("1.0_dev", "1.0.dev0"),
+            ("1.0+ubuntu-1", "1.0+ubuntu.1"),
+            ("1.0pre3", "1.0rc3"),
         ] {
-            assert_eq!(Version::parse(one).unwrap().cmp(&Version::parse(other).unwrap()), Ordering::Equal, "{one} {other}");
+            assert_eq!(
+                Version::parse(one).unwrap().cmp(&Version::parse(other).unwrap()),
+                Ordering::Equal,
+                "{one} {other}"
+            );
         }
         for bad in ["", "abc", "1.x", "1.0foo", "1..2", "1.0+", "1.0+a..b", "99999999999999999999999", "1!"] {
             assert_eq!(Version::parse(bad), None, "{bad}");

@@ -1,0 +1,73 @@
+//! Which modules Python's own library has, by version.
+
+/// See its first lines.
+const TABLE: &str = include_str!("stdlib.txt");
+/// The newest minor version that the table knows.
+const NEWEST: u8 = 14;
+
+/// What the table says about a top-level module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Library {
+    /// This version has it.
+    Has,
+    /// It was removed: the last minor version that has it.
+    Until(u8),
+    /// It came later: the first minor version that has it.
+    From(u8),
+    /// No version has it.
+    Never,
+    /// The version is newer than the table.
+    Unknown,
+}
+
+/// Whether Python 3.`minor`'s library has a top-level module.
+pub(super) fn library(name: &str, minor: u8) -> Library {
+    if name.starts_with("_sysconfigdata") || (name.starts_with("_test") && name.is_ascii()) {
+        return Library::Has;
+    }
+    for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+        let mut parts = line.split(' ');
+        if parts.next() != Some(name) {
+            continue;
+        }
+        let mut number = |default| parts.next().and_then(|text| text.parse().ok()).unwrap_or(default);
+        let (first, last) = (number(0_u8), number(u8::MAX));
+        return match (minor < first, minor > last) {
+            (true, _) => Library::From(first),
+            (_, true) => Library::Until(last),
+            // What is last in the newest version may go on.
+            _ => Library::Has,
+        };
+    }
+    if minor > NEWEST { Library::Unknown } else { Library::Never }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_come_and_go() {
+        for (name, minor, expected) in [
+            ("os", 8, Library::Has),
+            ("tomllib", 10, Library::From(11)),
+            ("tomllib", 11, Library::Has),
+            ("distutils", 11, Library::Has),
+            ("distutils", 12, Library::Until(11)),
+            ("imp", 12, Library::Until(11)),
+            ("asyncore", 13, Library::Until(11)),
+            ("cgi", 13, Library::Until(12)),
+            ("annotationlib", 13, Library::From(14)),
+            ("sys", 13, Library::Has),
+            ("posix", 10, Library::Has),
+            ("_frozen_importlib", 8, Library::Has),
+            ("yaml", 10, Library::Never),
+            ("os", 20, Library::Has),
+            ("yaml", 20, Library::Unknown),
+        ] {
+            assert_eq!(library(name, minor), expected, "{name} 3.{minor}");
+        }
+        let names: Vec<&str> = TABLE.lines().skip(2).filter_map(|line| line.split(' ').next()).collect();
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "sorted, each once");
+    }
+}
