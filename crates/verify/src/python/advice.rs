@@ -119,7 +119,7 @@ pub(super) fn supply(image: &Image<'_>, python: &Python<'_>, module: &str, libra
         return Advice { text, lines: Vec::new() };
     }
     for other in &image.subject.others {
-        let tree = Tree::new(other.stack.layers());
+        let tree = Tree::new(other.stack().layers());
         for site in &python.site_paths {
             if has_module(&tree, site, top) {
                 return Advice {
@@ -147,7 +147,7 @@ pub(super) fn has_name(dir: &Rc<Dir<'_>>, name: &str) -> bool {
 /// Where a command's program lies in another stage.
 pub(super) fn program_elsewhere(image: &Image<'_>, name: &str, shown: &str) -> Option<Advice> {
     for other in &image.subject.others {
-        let tree = Tree::new(other.stack.layers());
+        let tree = Tree::new(other.stack().layers());
         for folder in ["/usr/local/bin", "/usr/bin", "/opt/venv/bin", "/root/.local/bin", "/venv/bin", "/app/.venv/bin"]
         {
             let path = format!("{folder}/{name}");

@@ -198,7 +198,7 @@ impl<'a> Imports<'a, '_> {
 
     fn elsewhere(&self, name: &str, path: &str) -> Option<Advice> {
         for other in &self.image.subject.others {
-            if other.stack.get(path.trim_start_matches('/').as_bytes()).is_some() {
+            if other.stack().get(path.trim_start_matches('/').as_bytes()).is_some() {
                 return Some(Advice {
                     text: format!("stage `{}` has it: copy it", other.name),
                     lines: vec![format!("COPY --from={} {path} {path}", other.name)],

@@ -195,7 +195,8 @@ fn matters(path: &str) -> bool {
 fn copy_site(image: &Image<'_>, it: &Distribution<'_>, missing: &[String]) -> Option<Advice> {
     let site = shown(&it.site.path);
     let first = missing.first()?;
-    let other = image.subject.others.iter().find(|other| other.stack.get(&it.site.join(first.as_bytes())).is_some())?;
+    let other =
+        image.subject.others.iter().find(|other| other.stack().get(&it.site.join(first.as_bytes())).is_some())?;
     Some(Advice {
         text: format!("stage `{}` has them: copy the whole directory", other.name),
         lines: vec![format!("COPY --from={} {site} {site}", other.name)],

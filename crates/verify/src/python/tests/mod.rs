@@ -136,7 +136,10 @@ fn found(layers: &[String], others: &[(&str, String)], command: &str, cwd: &str,
     let others = others.iter().map(|(name, lines)| {
         let mut build = Build::default();
         build.lines(lines);
-        OtherStage { name: (*name).to_owned(), stack: Stack::new(vec![Arc::new(build.index)]) }
+        OtherStage::new(
+            *name,
+            crate::testing::Seen { stack: Stack::new(vec![Arc::new(build.index)]), facts: Vec::new() },
+        )
     });
     let config = config();
     let mut subject = subject(built, &config);
@@ -152,7 +155,7 @@ fn config() -> ImageConfig {
 fn subject(layers: Vec<Build>, config: &ImageConfig) -> Subject<'_> {
     let (indexes, facts): (Vec<_>, Vec<_>) =
         layers.into_iter().map(|build| (Arc::new(build.index), Arc::new(build.facts))).unzip();
-    Subject { config, stack: Stack::new(indexes), facts, others: Vec::new() }
+    Subject { config, stack: Stack::new(indexes), facts, others: Vec::new(), base_layers: 0 }
 }
 
 fn argv(command: &str, cwd: &str, env: &[(&str, &str)]) -> Argv {
