@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use kuz_dockerfile::ignore::Ignore;
 use kuz_image::{Digest, Platform};
 use kuz_plan::plan::Network;
 use kuz_sandbox::{Hidden, Ulimit};
@@ -52,6 +53,8 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, ContextSource>,
     /// `--annotation`: of the image's manifest.
     pub annotations: BTreeMap<String, String>,
+    /// `--allow-secret`
+    pub allowed_secrets: Allowed,
     /// `--verify`
     pub verify: Verify,
 }
@@ -229,5 +232,38 @@ mod tests {
         {
             assert!(ContextSource::parse(bad).is_err(), "{bad}");
         }
+    }
+}
+
+/// Places that may hold what looks like a secret: patterns as in an ignore file, for paths in the image (no leading slash)
+/// and for names such as `env:TOKEN`.
+#[derive(Debug, Clone, Default)]
+pub struct Allowed {
+    patterns: Vec<String>,
+    matcher: Ignore,
+}
+
+impl Allowed {
+    /// These patterns; the message says which is none.
+    pub fn new(patterns: &[String]) -> Result<Self, String> {
+        let patterns: Vec<String> = patterns.iter().map(|text| text.trim_start_matches('/').to_owned()).collect();
+        let matcher = Ignore::from_patterns(&patterns)
+            .map_err(|error| format!("`--allow-secret`: {}", crate::run_step::cause_chain(&error)))?;
+        Ok(Self { patterns, matcher })
+    }
+
+    /// As they were given.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// Nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether a place is among them.
+    pub fn has(&self, place: &[u8]) -> bool {
+        !self.is_empty() && self.matcher.matches(place)
     }
 }

@@ -173,6 +173,10 @@ pub(crate) struct BuildArgs {
     /// Whether the finished image is looked at, and what comes of it: will it run?
     #[arg(long, value_enum, default_value_t)]
     pub(crate) verify: VerifyArg,
+    /// A place that may hold what looks like a secret: a path in the image (wildcards as in an ignore file), or
+    /// env:NAME, arg:NAME, label:NAME, history; may be repeated
+    #[arg(long = "allow-secret", value_name = "PATH")]
+    pub(crate) allowed_secrets: Vec<String>,
     /// Write nothing but the result
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -222,6 +226,10 @@ pub(crate) struct VerifyArgs {
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: VerifyFormat,
+    /// A place that may hold what looks like a secret: a path in the image (wildcards as in an ignore file), or
+    /// env:NAME, arg:NAME, label:NAME, history; may be repeated
+    #[arg(long = "allow-secret", value_name = "PATH")]
+    pub(crate) allowed_secrets: Vec<String>,
     /// Write a patch that adds the advised lines to the Dockerfile
     #[arg(long, conflicts_with = "format")]
     pub(crate) fix: bool,

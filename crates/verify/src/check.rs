@@ -5,16 +5,31 @@ use std::collections::BTreeSet;
 use crate::facts::Path;
 use crate::finding::Finding;
 use crate::subject::Subject;
-use crate::{command, elf, hygiene};
+use crate::{command, elf, hygiene, python, secrets};
 
-/// Judges an image.
-pub fn check(subject: &Subject<'_>) -> Vec<Finding> {
+/// Judges an image. `allowed` is asked which places may hold what looks like a secret: see [`secrets::check`].
+pub fn check(subject: &Subject<'_>, allowed: &dyn Fn(&[u8]) -> bool) -> Vec<Finding> {
+    // Nothing here knows how other systems start programs.
+    if !matches!(subject.config.os.as_str(), "linux" | "") {
+        return secrets::check(subject, allowed);
+    }
     let command = command::check(subject);
-    // Extension modules that the application is known to import, once that is told from its sources.
-    let reached: Option<&BTreeSet<Path>> = None;
     let mut findings = command.findings;
-    findings.extend(elf::closure::check(subject, &command.programs, reached));
+    let mut reached: Option<BTreeSet<Path>> = None;
+    for started in command.started {
+        // Extension modules that the application is known to import are judged as strictly as the command.
+        if let Some((found, files)) = python::judge(subject, &started) {
+            findings.extend(found);
+            reached.get_or_insert_default().extend(files);
+        }
+    }
+    findings.extend(elf::closure::check(subject, &command.programs, reached.as_ref()));
+    findings.extend(secrets::check(subject, allowed));
     findings.extend(hygiene::check(subject));
+    // One mistake, seen from two sides: what is not on PATH is said once.
+    if findings.iter().any(|finding| finding.rule == "CommandNotFound" && finding.advice.is_some()) {
+        findings.retain(|finding| finding.rule != "PythonConsoleScriptMissing");
+    }
     findings.sort_by(|one, two| {
         (two.level, one.rule, &one.path, &one.message).cmp(&(one.level, two.rule, &two.path, &two.message))
     });

@@ -4,8 +4,8 @@
 //! entry ─► path: which areas want the whole file? ─┐
 //!          first bytes: `#!`, ELF                  ├─► chunks ─► whole file, if somebody wants it ─► facts
 //! ```
-//! [`Collector::file`] is the one place where areas plug in. Content that nobody wants is not read. What is over a limit
-//! is passed over: a missing fact is no claim.
+//! [`Collector::file`] is the one place where areas plug in. The scan for secrets sees every byte; what is over a limit of
+//! another area is passed over: a missing fact is no claim.
 
 use std::io::{self, Read};
 
@@ -16,12 +16,16 @@ use kuz_image::tar::{Header, TarError};
 use crate::dpkg;
 use crate::elf::{self, parse::MAGIC};
 use crate::facts::LayerFacts;
+use crate::python;
+use crate::secrets::{self, Scanner};
 
 /// An ELF file is read whole up to here; the largest libraries of numeric packages go beyond it, and nothing is claimed
 /// about those.
 const ELF_BYTES: u64 = 256 << 20;
 /// A package's list of files; the longest known is of some 3 MB.
 const LIST_BYTES: u64 = 16 << 20;
+/// A Python source; those that are generated are the longest.
+const PYTHON_BYTES: u64 = 4 << 20;
 /// A small file that is kept: metadata of distributions with their descriptions are the longest.
 const KEPT_BYTES: u64 = 1 << 20;
 /// All kept files of a layer: some 5,000 distributions.
@@ -58,14 +62,14 @@ const DISTRIBUTION: [&[u8]; 8] = [
 pub fn collect(tar: impl Read) -> Result<LayerFacts, TarError> {
     let mut collector = Collector::default();
     scan::read_files(tar, &mut |path, header, content| collector.file(path, header, content))?;
-    Ok(collector.facts)
+    Ok(collector.finish())
 }
 
 /// As [`scan::scan`], with the layer's facts out of the same pass.
 pub fn scan_and_collect(tar: impl Read) -> Result<(Scanned, LayerFacts), TarError> {
     let mut collector = Collector::default();
     let scanned = scan::scan_with(tar, &mut |path, header, content| collector.file(path, header, content))?;
-    Ok((scanned, collector.facts))
+    Ok((scanned, collector.finish()))
 }
 
 /// Facts on their way.
@@ -74,6 +78,7 @@ struct Collector {
     facts: LayerFacts,
     kept: usize,
     chunk: Vec<u8>,
+    scanner: Scanner,
 }
 
 /// Who wants a file whole.
@@ -85,6 +90,8 @@ enum Whole {
     List,
     /// A program or library.
     Elf,
+    /// A Python source.
+    Python,
 }
 
 impl Collector {
@@ -106,11 +113,16 @@ impl Collector {
             }
         }
         let mut whole = Vec::new();
-        while wanted.is_some() && !head.is_empty() {
-            whole.extend_from_slice(head);
+        self.scanner.begin(path, header.size);
+        while !head.is_empty() {
+            self.scanner.bytes(head);
+            if wanted.is_some() {
+                whole.extend_from_slice(head);
+            }
             filled = read_some(content, &mut self.chunk)?;
             head = self.chunk.get(..filled).unwrap_or_default();
         }
+        self.facts.secrets.extend(self.scanner.end());
         if let Some(wanted) = wanted {
             self.whole(wanted, path, whole);
         }
@@ -127,7 +139,17 @@ impl Collector {
             }
             Whole::List => self.facts.owners.extend(dpkg::owners(path, &content)),
             Whole::Elf => drop(self.facts.elf.insert(path.to_vec(), elf::parse(&content))),
+            Whole::Python => {
+                if let Some(module) = python::module(path, &content) {
+                    self.facts.modules.insert(path.to_vec(), module);
+                }
+            }
         }
+    }
+
+    fn finish(mut self) -> LayerFacts {
+        secrets::trim(&mut self.facts);
+        self.facts
     }
 }
 
@@ -135,7 +157,11 @@ fn by_path(path: &[u8], size: u64) -> Option<Whole> {
     if dpkg::is_list(path) {
         return (size <= LIST_BYTES).then_some(Whole::List);
     }
-    (size <= KEPT_BYTES && is_kept(path)).then_some(Whole::Kept)
+    if path.ends_with(b".py") {
+        return (size <= PYTHON_BYTES).then_some(Whole::Python);
+    }
+    let kept = is_kept(path) || secrets::wanted(path);
+    (size <= KEPT_BYTES && kept).then_some(Whole::Kept)
 }
 
 fn is_kept(path: &[u8]) -> bool {

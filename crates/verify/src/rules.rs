@@ -2,6 +2,8 @@
 //!
 //! Data only; `docs/verify.md` is written from it. The checks themselves are in the modules of their subjects.
 
+use std::sync::LazyLock;
+
 use crate::finding::Level;
 
 /// What a finding is about, where it is not about a file of a layer.
@@ -92,6 +94,91 @@ pub const RULES: &[Rule] = &[
         About::File,
         "A shared library is older than what was linked against it",
     ),
+    rule(
+        "PythonFileNotFound",
+        Level::Error,
+        About::Command,
+        "A file that Python is to run or read is not in the image",
+    ),
+    rule(
+        "PythonTargetNotFound",
+        Level::Error,
+        About::Command,
+        "The module that the command names is not where Python looks",
+    ),
+    rule(
+        "PythonAttributeNotFound",
+        Level::Error,
+        About::File,
+        "The module is there and does not bind the name that the command asks for",
+    ),
+    rule("PythonModuleNotFound", Level::Error, About::File, "A module that is imported is not in the image"),
+    rule("PythonNameNotFound", Level::Error, About::File, "A name that is imported from a module is not bound there"),
+    rule(
+        "PythonRelativeImport",
+        Level::Error,
+        About::File,
+        "A relative import leads out of its package, or stands in a file that is no package's",
+    ),
+    rule(
+        "PythonImportCycle",
+        Level::Warning,
+        About::File,
+        "Two modules import each other, and one takes a name that is not bound yet",
+    ),
+    rule("PythonSyntaxError", Level::Error, About::File, "A source file is no Python"),
+    rule("PythonSyntaxTooNew", Level::Error, About::File, "A source file needs a newer Python than the image has"),
+    rule(
+        "PythonVersionMismatch",
+        Level::Error,
+        About::File,
+        "Packages were installed for another Python than the image has",
+    ),
+    rule(
+        "PythonOtherVersion",
+        Level::Error,
+        About::File,
+        "A package that is needed lies where only another Python looks",
+    ),
+    rule(
+        "PythonExtensionMismatch",
+        Level::Error,
+        About::File,
+        "An extension module is built for another Python, processor or C library",
+    ),
+    rule("PythonWheelMismatch", Level::Warning, About::File, "A wheel is for another Python, processor or C library"),
+    rule(
+        "PythonRequirementMissing",
+        Level::Warning,
+        About::File,
+        "A distribution asks for another that is not installed",
+    ),
+    rule(
+        "PythonRequirementVersion",
+        Level::Warning,
+        About::File,
+        "A distribution asks for another version of one that is installed",
+    ),
+    rule("PythonRecordIncomplete", Level::Warning, About::File, "Files of an installed distribution are missing"),
+    rule(
+        "PythonRecordChanged",
+        Level::Note,
+        About::File,
+        "Files of an installed distribution have another size than it recorded",
+    ),
+    rule(
+        "PythonPathLost",
+        Level::Warning,
+        About::File,
+        "A `.pth` file or editable install leads to a directory that is not in the image",
+    ),
+    rule(
+        "PythonConsoleScriptMissing",
+        Level::Error,
+        About::Command,
+        "The command is a distribution's script, and only its modules were carried over",
+    ),
+    rule("PythonScriptsMissing", Level::Note, About::File, "Scripts of installed distributions were not carried over"),
     rule("RunsAsRoot", Level::Note, About::User, "The image runs as root"),
     rule(
         "SignalsMayBeSwallowed",
@@ -105,9 +192,20 @@ pub const RULES: &[Rule] = &[
     rule("WorkdirNotWritable", Level::Note, About::Workdir, "The final user may not write to the working directory"),
 ];
 
+/// The rules about secrets, whose table is [`crate::secrets::RULES`].
+static SECRETS: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let about = crate::secrets::RULES.iter();
+    about.map(|secret| rule(secret.name, secret.level, About::File, secret.what)).collect()
+});
+
 /// The rule with a name.
 pub fn find(name: &str) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| rule.name == name)
+    RULES.iter().chain(SECRETS.iter()).find(|rule| rule.name == name)
+}
+
+/// Whether a rule is about something that must not be given away, rather than about whether the image runs.
+pub fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|rule| rule.name == name)
 }
 
 #[cfg(test)]

@@ -113,6 +113,13 @@ impl Subject<'_> {
         all.iter().rev().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// The whole environment.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let all = self.config.config.env.as_deref().unwrap_or_default();
+        let pairs = all.iter().filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     /// The working directory, absolute.
     pub fn workdir(&self) -> &str {
         self.config.config.working_dir.as_deref().filter(|path| path.starts_with('/')).unwrap_or("/")

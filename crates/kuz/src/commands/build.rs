@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kuz_build::contract::{InputData, OutputResult};
-use kuz_build::request::{BuildRequest, Dest, OutputSpec, Verify};
+use kuz_build::request::{Allowed, BuildRequest, Dest, OutputSpec, Verify};
 use kuz_build::{Built, Network, Platform, Reference};
 
 use super::passed;
@@ -155,6 +155,7 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         outputs,
         contexts: named::contexts(&arguments.contexts)?,
         annotations: named::annotations(&arguments.annotations)?,
+        allowed_secrets: Allowed::new(&arguments.allowed_secrets)?,
         verify: match arguments.verify {
             VerifyArg::Off => Verify::Off,
             VerifyArg::Warn => Verify::Warn,

@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 
 use kuz_build::error::BuildError;
+use kuz_build::request::Allowed;
 use kuz_build::verdict::{self, Verdict};
 use kuz_build::{Level, fix};
 
@@ -22,7 +23,8 @@ const DOCKERFILE_BYTES: u64 = 16 << 20;
 pub(crate) fn run(arguments: &VerifyArgs) -> u8 {
     let unsound = Cell::new(false);
     let code = with_session(false, |session, progress| {
-        let found = verdict::verify(session, &arguments.image)?;
+        let allowed = Allowed::new(&arguments.allowed_secrets).map_err(BuildError::input)?;
+        let found = verdict::verify(session, &arguments.image, &allowed)?;
         unsound.set(found.count(Level::Error) > 0);
         if arguments.fix {
             let source = read(&arguments.file)?;

@@ -16,6 +16,7 @@ mod words;
 use crate::access::Who;
 use crate::facts::Path;
 use crate::finding::{Advice, Finding, Level};
+use crate::python::Argv;
 use crate::subject::Subject;
 
 pub use words::{Line, split};
@@ -30,6 +31,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// Programs that are started, real paths.
     pub programs: Vec<Path>,
+    /// The same with their words, without shells and wrappers, as far as those are known to the letter.
+    pub started: Vec<Argv>,
 }
 
 /// The whole command line; empty where there is none.
@@ -61,6 +64,7 @@ pub fn check(subject: &Subject<'_>) -> Checked {
     resolver.argv(&argv);
     checked.findings = resolver.findings;
     checked.programs = resolver.programs;
+    checked.started = resolver.started;
     checked
 }
 

@@ -3,6 +3,8 @@
 //! Collects findings and the programs that are started. A path that a mount may hide, and words that a shell has yet to
 //! expand, are claimed nothing about.
 
+use std::collections::BTreeMap;
+
 use kuz_image::index::join;
 
 use super::shell::{self, Simple, Word};
@@ -11,6 +13,7 @@ use super::{DEFAULT_PATH, advice};
 use crate::access::{self, Place, Who, Wish};
 use crate::facts::Path;
 use crate::finding::{Advice, Finding, Level};
+use crate::python::Argv;
 use crate::subject::{Subject, show};
 
 /// Interpreters of interpreters: the kernel follows four.
@@ -31,6 +34,7 @@ pub(super) struct Resolver<'s> {
     who: Who,
     pub(super) findings: Vec<Finding>,
     pub(super) programs: Vec<Path>,
+    pub(super) started: Vec<Argv>,
 }
 
 /// What a word leads to.
@@ -62,7 +66,7 @@ struct Where {
 
 impl<'s> Resolver<'s> {
     pub(super) fn new(subject: &'s Subject<'s>, who: Who) -> Self {
-        Self { subject, who, findings: Vec::new(), programs: Vec::new() }
+        Self { subject, who, findings: Vec::new(), programs: Vec::new(), started: Vec::new() }
     }
 
     /// The command line of the image.
@@ -75,6 +79,9 @@ impl<'s> Resolver<'s> {
     fn words(&mut self, argv: &[String], place: &Where) {
         match split(argv) {
             Line::Programs(programs) => {
+                if let Some(last) = programs.last() {
+                    self.start(last, place, &[]);
+                }
                 for words in programs {
                     if let Some(word) = words.first().filter(|word| word.as_str() != "exec") {
                         self.command(word, place, false);
@@ -127,6 +134,9 @@ impl<'s> Resolver<'s> {
         let literal = words.iter().take_while(|word| word.literal).map(|word| word.text.clone()).collect::<Vec<_>>();
         match split(&literal) {
             Line::Programs(programs) => {
+                if let Some(last) = programs.last().filter(|_| literal.len() == words.len()) {
+                    self.start(last, &here, &simple.assignments);
+                }
                 for words in programs {
                     if let Some(word) = words.first() {
                         self.command(word, &here, true);
@@ -135,6 +145,18 @@ impl<'s> Resolver<'s> {
             }
             Line::Shell { shell, .. } => self.command(shell, &here, true),
         }
+    }
+
+    /// Notes what is started with which words.
+    fn start(&mut self, words: &[String], place: &Where, assignments: &[Word]) {
+        let (Some(cwd), true) = (place.cwd.clone(), place.path.is_some()) else { return };
+        let mut env: BTreeMap<String, String> = self.subject.variables();
+        for assignment in assignments {
+            // What a shell has yet to expand is not known, and neither is what comes of it.
+            let Some((name, value)) = assignment.text.split_once('=').filter(|_| assignment.literal) else { return };
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        self.started.push(Argv { argv: words.to_vec(), cwd, env });
     }
 
     /// One command by its word. A shell runs a script without a `#!` line itself.
