@@ -311,7 +311,7 @@ pub(crate) struct InitArgs {
     /// The project
     #[arg(default_value = ".")]
     pub(crate) directory: String,
-    /// The application: MODULE:ATTRIBUTE, MODULE:FUNCTION() or a script [default: found in the text]
+    /// The application, as in main:app or run.py [default: found in the text]
     #[arg(long, value_name = "APP")]
     pub(crate) app: Option<String>,
     /// The port that it listens on [default: found in the text, else 8000]

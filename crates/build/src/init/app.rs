@@ -65,7 +65,7 @@ pub(super) fn find(
         .files
         .iter()
         .filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
-        .filter(|(path, _)| path.ends_with(".py") && !elsewhere(path))
+        .filter(|(path, _)| path.strip_suffix(".py").is_some() && !elsewhere(path))
         .flat_map(|(path, text)| candidates(project, path, text))
         .collect();
     if let Some(named) = named {
@@ -259,7 +259,7 @@ fn by_name(
     let plain = |text: &str, signs: &str| {
         !text.is_empty() && text.chars().all(|character| character.is_alphanumeric() || signs.contains(character))
     };
-    if named.ends_with(".py") && plain(named, "_./-") {
+    if named.strip_suffix(".py").is_some() && plain(named, "_./-") {
         let port = project.text(named).and_then(port);
         return Ok(App { kind: Kind::Script, target: named.to_owned(), factory: false, root: None, port });
     }

@@ -162,22 +162,23 @@ fn requirements(project: &Project, first: &str) -> Result<Dependencies, InitErro
         packages: BTreeSet::new(),
         notes: Vec::new(),
     };
-    let mut seen = vec![first.to_owned()];
+    // With each: whether it only limits versions.
+    let mut seen = vec![(first.to_owned(), false)];
     let mut at = 0;
-    while let Some(list) = seen.get(at).cloned().filter(|_| at < LISTS) {
+    while let Some((list, only_limits)) = seen.get(at).cloned().filter(|_| at < LISTS) {
         at += 1;
-        for line in project.text(&list).unwrap_or_default().replace("\\\n", " ").lines() {
-            let line = line.split(" #").next().unwrap_or_default().trim();
-            let words = line.replacen('=', " ", usize::from(line.starts_with("--")));
-            let mut words = words.split_whitespace();
-            match (words.next(), words.next()) {
-                (Some("-r" | "--requirement" | "-c" | "--constraint"), Some(named)) => {
+        for text in project.text(&list).unwrap_or_default().replace("\\\n", " ").lines() {
+            let line = text.split(" #").next().unwrap_or_default().trim();
+            let separated = line.replacen('=', " ", usize::from(line.starts_with("--")));
+            let mut parts = separated.split_whitespace();
+            match (parts.next(), parts.next()) {
+                (Some(option @ ("-r" | "--requirement" | "-c" | "--constraint")), Some(named)) => {
                     let path = beside(&list, named);
                     if !project.has(&path) {
                         return Err(InitError::MissingList { list, missing: named.to_owned() });
                     }
-                    if !seen.contains(&path) {
-                        seen.push(path);
+                    if !seen.iter().any(|(other, _)| *other == path) {
+                        seen.push((path, only_limits || option.contains('c')));
                     }
                 }
                 (Some("-e" | "--editable"), Some(named)) | (Some(named @ ("." | "./")), _) => {
@@ -186,27 +187,27 @@ fn requirements(project: &Project, first: &str) -> Result<Dependencies, InitErro
                     );
                     found.notes.push(note);
                 }
-                _ if line.starts_with(['-', '#']) => {}
+                _ if only_limits || line.starts_with(['-', '#']) => {}
                 _ => package(line, &mut found.packages),
             }
         }
     }
-    found.list = List::Requirements(first.to_owned(), seen.split_off(1));
+    found.list = List::Requirements(first.to_owned(), seen.into_iter().skip(1).map(|(list, _)| list).collect());
     Ok(found)
 }
 
 /// A path that a list names, from the project's root.
 fn beside(list: &str, named: &str) -> String {
     let folder = list.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut names: Vec<&str> = folder.split('/').filter(|name| !name.is_empty()).collect();
-    for name in named.split('/') {
-        match name {
+    let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in named.split('/') {
+        match part {
             "" | "." => {}
-            ".." => drop(names.pop()),
-            name => names.push(name),
+            ".." => drop(path.pop()),
+            part => path.push(part),
         }
     }
-    names.join("/")
+    path.join("/")
 }
 
 /// The name of a requirement such as `uvicorn[standard]>=0.30; python_version > "3.8"`.

@@ -51,7 +51,7 @@ pub enum InitError {
     #[error("`{0}` exists and is not overwritten; --print shows what would be in it")]
     Exists(String),
     /// Nothing says what to install.
-    #[error("found no libraries.list, requirements.txt, uv.lock or pyproject.toml with dependencies{}", also(.0))]
+    #[error("found no libraries.list, requirements.txt, uv.lock or pyproject.toml with dependencies{}", also(*.0))]
     NoDependencies(Option<&'static str>),
     /// A list of requirements names another that is not there.
     #[error("`{list}` names `{missing}`, which is not in the project")]
@@ -80,7 +80,7 @@ pub enum InitError {
     BadPython(String),
 }
 
-fn also(found: &Option<&'static str>) -> String {
+fn also(found: Option<&'static str>) -> String {
     found.map_or_else(String::new, |how| format!(" ({how})"))
 }
 

@@ -102,9 +102,13 @@ fn lists_are_copied_before_the_source() {
             "apt-get",
         ),
         (
-            &[("requirements.txt", "-r more/a.txt\n-c c.txt\nuvicorn"), ("more/a.txt", "psycopg2==2\n"), ("c.txt", "")],
+            &[
+                ("requirements.txt", "-r more/a.txt\n-c c.txt\nuvicorn"),
+                ("more/a.txt", "psycopg2==2\n"),
+                ("c.txt", "mysqlclient==2"),
+            ],
             "COPY requirements.txt c.txt ./\nCOPY more/a.txt ./more/\n",
-            "-dev",
+            "libmariadb3",
         ),
         (
             &[("requirements.txt", "-r more/a.txt\n-c c.txt\nuvicorn"), ("more/a.txt", "psycopg2==2\n"), ("c.txt", "")],

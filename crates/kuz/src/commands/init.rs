@@ -45,12 +45,12 @@ fn made(arguments: &InitArgs) -> Result<Made, BuildError> {
     let project = init::read(Path::new(directory)).map_err(|error| failed(format!("read `{directory}`"), error))?;
     let wishes = Wishes { app: arguments.app.clone(), port: arguments.port, python: arguments.python.clone() };
     if !arguments.print {
-        init::existing(&project).map_err(wrong)?;
+        init::existing(&project).map_err(|error| wrong(&error))?;
     }
-    init::init(&project, &wishes).map_err(wrong)
+    init::init(&project, &wishes).map_err(|error| wrong(&error))
 }
 
-fn wrong(error: init::InitError) -> BuildError {
+fn wrong(error: &init::InitError) -> BuildError {
     BuildError::Input { message: error.to_string(), source: None }
 }
 
@@ -60,7 +60,8 @@ fn failed(message: String, error: io::Error) -> BuildError {
 
 /// All files, each under its name; a single `Dockerfile` could be piped on, two cannot.
 fn text(made: &Made) -> String {
-    made.files.iter().map(|(name, text)| format!("# {name}\n{text}\n")).collect::<String>().trim_end().to_owned() + "\n"
+    let parts: Vec<String> = made.files.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
+    parts.join("\n")
 }
 
 /// Each file is created, not opened: what appeared in between stays as well.
