@@ -362,9 +362,9 @@ fn prune_keeps_what_is_named_and_what_was_used() {
     store.put_with("bases", "python:3.10", b"x", &Refs { blobs: vec![base.clone()], ..Refs::default() }).unwrap();
     // What is derived from a layer or an image goes with it, and keeps nothing alive.
     let image = store.find("old").unwrap().id;
-    let layer = |salt| DiffId(Digest::of(&layer_tar(salt)));
-    store.record_facts(&layer(2), b"facts").unwrap();
-    store.record_facts(&layer(3), b"facts").unwrap();
+    let nth = |salt| DiffId(Digest::of(&layer_tar(salt)));
+    store.record_facts(&nth(2), b"facts").unwrap();
+    store.record_facts(&nth(3), b"facts").unwrap();
     store.record_verdict(&image, b"sound").unwrap();
     let stray = store.put_blob(b"stray").unwrap();
     let dangling = Digest::of(&layer_tar(1));
@@ -388,8 +388,8 @@ fn prune_keeps_what_is_named_and_what_was_used() {
     assert!(later.has_blob(&dangling).unwrap());
     assert!(later.step("copy-2").unwrap().is_none() && later.step("run-1").unwrap().is_none());
     assert!(!later.has_blob(&Digest::of(&layer_tar(2))).unwrap());
-    assert_eq!((later.facts(&layer(2)).unwrap(), later.verdict(&image).unwrap()), (None, None));
-    assert_eq!(later.facts(&layer(3)).unwrap().as_deref(), Some(&b"facts"[..]));
+    assert_eq!((later.facts(&nth(2)).unwrap(), later.verdict(&image).unwrap()), (None, None));
+    assert_eq!(later.facts(&nth(3)).unwrap().as_deref(), Some(&b"facts"[..]));
 
     store.prune(&Policy { all: true, ..Policy::default() }).unwrap();
     let usage = store.usage().unwrap();
