@@ -65,10 +65,8 @@ pub(crate) fn of(cut: &Cut<'_>, stages: &Stages<'_>, globals: &Globals, escape: 
     if text == "context" {
         return Ok(Epoch::Context);
     }
-    match stages.named_context(text) {
-        Some(Some(name)) => return Ok(Epoch::Named(name)),
-        Some(None) => return Ok(Epoch::Image),
-        None => {}
+    if let Some(found) = stages.epoch_of_context(text) {
+        return Ok(found);
     }
     let lower = text.to_lowercase();
     if let Some(stage) = stages.list.iter().find(|stage| stage.name.as_ref() == Some(&lower)) {

@@ -12,6 +12,7 @@ use kuz_dockerfile::{Diagnostic, Span, suggest};
 use kuz_image::Platform;
 use kuz_image::reference::Reference;
 
+use crate::epoch::Epoch;
 use crate::expand;
 use crate::request::Request;
 use crate::scope::Globals;
@@ -279,11 +280,11 @@ impl<'a> Stages<'a> {
         })
     }
 
-    /// A `--build-context` of this name, as the request calls it; `Some(None)` where it is an image.
-    pub(crate) fn named_context(&self, name: &str) -> Option<Option<String>> {
+    /// A `--build-context` of this name: a directory as the request calls it, or an image.
+    pub(crate) fn epoch_of_context(&self, name: &str) -> Option<Epoch> {
         match self.context(name)? {
-            Ok(Found::Directory(name)) => Some(Some(name)),
-            _ => Some(None),
+            Ok(Found::Directory(name)) => Some(Epoch::Named(name)),
+            _ => Some(Epoch::Image),
         }
     }
 
