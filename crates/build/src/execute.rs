@@ -117,7 +117,7 @@ impl<'a> Execution<'a> {
                 Ok(BaseImage { reference: source.reference.clone(), blobs: session.manifest(&source.manifest)?.layers })
             })
             .collect::<Result<Vec<_>, BuildError>>()?;
-        let facts = (request.verify != Verify::Off).then(|| Arc::new(Facts::new(&session.store)));
+        let facts = (request.verify != Verify::Off).then(|| Arc::new(Facts::new(session)));
         let layers = Layers::new(session, bases).with_facts(facts.clone());
         Ok(Self { session, request, inputs, plan, layers, facts, sources })
     }
@@ -128,7 +128,7 @@ impl<'a> Execution<'a> {
         let failure = FirstFailure::default();
         let wanted = self.wanted_beside()?;
         let target = self.target_stages();
-        if let Some(lowest) = target.iter().filter_map(|at| self.plan.stages.get(*at)).next()
+        if let Some(lowest) = target.iter().find_map(|at| self.plan.stages.get(*at))
             && let Base::Image(source) = &lowest.base
         {
             self.want_facts(&source.layers);

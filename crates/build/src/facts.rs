@@ -11,10 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use kuz_image::{DiffId, compress};
+use kuz_sandbox::Cancel;
 use kuz_store::Store;
 use kuz_verify::LayerFacts;
 
 use crate::error::BuildError;
+use crate::session::Session;
 
 /// More threads than this only take processors away from the steps.
 const THREADS: usize = 4;
@@ -51,6 +53,7 @@ struct Shared {
     store: Store,
     state: Mutex<State>,
     changed: Condvar,
+    cancel: Cancel,
     stopped: AtomicBool,
 }
 
@@ -64,11 +67,12 @@ struct State {
 
 impl Facts {
     /// None yet.
-    pub(crate) fn new(store: &Store) -> Self {
+    pub(crate) fn new(session: &Session<'_>) -> Self {
         let shared = Shared {
-            store: store.clone(),
+            store: session.store.clone(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            cancel: session.cancel.clone(),
             stopped: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), threads: Mutex::default() }
@@ -143,6 +147,7 @@ impl Facts {
         let found = self.shared.done(diff_id, read.as_ref().ok());
         match (found, read) {
             (Some(facts), _) => Ok(facts),
+            (None, Err(_)) if self.shared.cancel.is_cancelled() => Err(BuildError::Cancelled),
             (None, Err(error)) => Err(BuildError::store(format!("read layer {}", diff_id.0.short()), error)),
             (None, Ok(_)) => Err(BuildError::Cancelled),
         }
@@ -213,7 +218,7 @@ impl Shared {
         for blob in blobs {
             let Some(file) = self.store.open_blob(&blob.digest)? else { continue };
             let compression = compress::of_media_type(&blob.media_type).ok_or(FactsError::MediaType)?;
-            let source = Stoppable { source: file, stopped: &self.stopped };
+            let source = Stoppable { source: file, shared: self };
             let tar = compress::reader(compression, source).map_err(FactsError::Decompress)?;
             let facts = kuz_verify::collect(tar)?;
             self.store.record_facts(diff_id, &facts.to_bytes())?;
@@ -226,12 +231,12 @@ impl Shared {
 /// A source that ends with an error when nobody wants its content any more.
 struct Stoppable<'s, R> {
     source: R,
-    stopped: &'s AtomicBool,
+    shared: &'s Shared,
 }
 
 impl<R: Read> Read for Stoppable<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.shared.stopped.load(Ordering::Relaxed) || self.shared.cancel.is_cancelled() {
             return Err(io::Error::other("nobody waits for it any more"));
         }
         self.source.read(buffer)

@@ -4,6 +4,7 @@
 //! only looked into when something is missing. What cannot be judged fails nothing, unless the request says so.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 
@@ -74,9 +75,9 @@ impl Verdict {
         let counted = counted.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
         let mut text = format!("verify: {}: {}", counted.collect::<Vec<_>>().join(", "), first.finding.message);
         if let Some(advice) = &first.finding.advice {
-            text.push_str(&format!("; {}", advice.text));
+            let _ = write!(text, "; {}", advice.text);
             if let Some(line) = advice.lines.first() {
-                text.push_str(&format!(": add `{line}`"));
+                let _ = write!(text, ": add `{line}`");
             }
         }
         Some(text)
@@ -171,7 +172,7 @@ pub fn verify(session: &Session<'_>, name: &str, allowed: &Allowed) -> Result<Ve
         findings
     } else {
         let blobs = documents.manifest.layers.clone();
-        let facts = std::sync::Arc::new(Facts::new(&session.store));
+        let facts = std::sync::Arc::new(Facts::new(session));
         facts.want(&config.rootfs.diff_ids);
         let layers = Layers::new(session, vec![BaseImage { reference: name.to_owned(), blobs }]);
         let layers = layers.with_facts(Some(std::sync::Arc::clone(&facts)));

@@ -2,6 +2,8 @@
 //!
 //! Values in, text out; nothing is printed here.
 
+use std::fmt::Write as _;
+
 use annotate_snippets::{AnnotationKind, Group, Level as Severity, Renderer, Snippet};
 use kuz_build::verdict::{Placed, Verdict};
 use kuz_build::{Level, verify_rule};
@@ -53,7 +55,7 @@ fn one(placed: &Placed, verdict: &Verdict, renderer: &Renderer) -> String {
         .flat_map(|advice| &advice.lines)
         .map(|line| format!("add: {}", clean_line(line)))
         .collect();
-    for text in made_by.iter() {
+    if let Some(text) = &made_by {
         group = group.element(Severity::NOTE.message(text.as_str()));
     }
     for text in advice.iter().chain(&lines) {
@@ -117,10 +119,10 @@ pub(crate) fn as_sarif(image: &str, verdict: &Verdict) -> Value {
     let result = |placed: &Placed| {
         let finding = &placed.finding;
         let mut text = clean(&finding.message);
-        for advice in finding.advice.iter() {
-            text.push_str(&format!(" ({})", clean(&advice.text)));
+        if let Some(advice) = &finding.advice {
+            let _ = write!(text, " ({})", clean(&advice.text));
             for line in &advice.lines {
-                text.push_str(&format!("\n{}", clean_line(line)));
+                let _ = write!(text, "\n{}", clean_line(line));
             }
         }
         let mut location = json!({ "logicalLocations": [{ "fullyQualifiedName": image, "kind": "module" }] });

@@ -147,7 +147,9 @@ ARG SOURCE_DATE_EPOCH
         let command = match &self.dependencies.list {
             List::Requirements(first, _) => format!("{pip} -r {}", word(first)),
             List::Lock => uv("export --frozen --no-dev --no-emit-project -o /tmp/requirements.txt"),
-            List::Project => uv("pip compile pyproject.toml --system-certs --python /usr/local/bin/python -o /tmp/requirements.txt"),
+            List::Project => {
+                uv("pip compile pyproject.toml --system-certs --python /usr/local/bin/python -o /tmp/requirements.txt")
+            }
         };
         let _ = writeln!(text, "RUN {command}");
         if let Some(package) = self.server.missing {

@@ -28,13 +28,11 @@ pub(crate) fn run(arguments: &VerifyArgs) -> u8 {
         unsound.set(found.count(Level::Error) > 0);
         if arguments.fix {
             let source = read(&arguments.file)?;
-            return match fix::patch(&arguments.file, &source, &found) {
-                Some(patch) => print(&patch),
-                None => {
-                    progress.say("note: there is no line to add");
-                    Ok(())
-                }
-            };
+            if let Some(patch) = fix::patch(&arguments.file, &source, &found) {
+                return print(&patch);
+            }
+            progress.say("note: there is no line to add");
+            return Ok(());
         }
         write(arguments, &found)
     });

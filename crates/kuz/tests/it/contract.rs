@@ -12,8 +12,10 @@ fn a_build_without_run_needs_nothing_and_says_the_five_fields() {
     let ran = place.build(&["-t", "app"]);
     let json = ran.json();
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["imageId", "tag", "size", "success"], "{}", ran.stderr);
+    assert_eq!(keys, ["imageId", "tag", "size", "success", "message"], "{}", ran.stderr);
     assert_eq!(json["tag"], "app");
+    let message = json["message"].as_str().unwrap();
+    assert!(message.starts_with("verify: 1 error: the command `/app/main.py` "), "{message}");
     let inspected = place.inspect("app");
     assert_eq!(inspected["id"], json["imageId"]);
     assert_eq!(inspected["size"], json["size"]);

@@ -26,6 +26,7 @@ mod sources;
 mod steps;
 mod traces;
 mod users;
+mod verify;
 mod waits;
 mod web;
 mod wrong_inputs;

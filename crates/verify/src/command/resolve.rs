@@ -250,7 +250,7 @@ impl<'s> Resolver<'s> {
             let message = format!(
                 "`{name}` has Windows line ends: its first line asks for an interpreter whose name ends in a carriage return"
             );
-            let advice = Advice::line("convert its line ends", format!("RUN sed -i 's/\\r$//' {name}"));
+            let advice = self.run("convert its line ends", format!("RUN sed -i 's/\\r$//' {name}"));
             return self.findings.push(bad(message, advice));
         }
         let text = String::from_utf8_lossy(line).into_owned();
@@ -313,6 +313,11 @@ impl<'s> Resolver<'s> {
         }
     }
 
+    /// A step that mends something, where the image has a shell for it.
+    fn run(&self, text: &str, line: String) -> Advice {
+        if self.subject.has_file(b"bin/sh") { Advice::line(text, line) } else { Advice::text(text) }
+    }
+
     fn refused(&mut self, word: &str, path: &Path, why: &Why) {
         let name = show(path);
         let word = word.escape_debug();
@@ -327,14 +332,14 @@ impl<'s> Resolver<'s> {
             Why::Mode => (
                 "CommandNotExecutable",
                 format!("the command `{word}` (`{name}`) may not be executed by {user}"),
-                Advice::line("give it the permission", format!("RUN chmod a+rx {name}")),
+                self.run("give it the permission (`COPY --chmod=755`, or later)", format!("RUN chmod a+rx {name}")),
             ),
             Why::Closed(directory) => {
                 let directory = show(directory);
                 (
                     "CommandNotReachable",
                     format!("the command `{word}` lies below `{directory}`, which {user} may not enter"),
-                    Advice::line("open the directory", format!("RUN chmod a+rx {directory}")),
+                    self.run("open the directory", format!("RUN chmod a+rx {directory}")),
                 )
             }
         };

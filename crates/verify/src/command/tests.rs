@@ -218,6 +218,10 @@ fn the_line_that_brings_a_command_over() {
         let advice = findings[0].advice.clone().unwrap();
         assert_eq!((advice.lines.join(" + ").as_str(), advice.text.as_str()), (lines, text));
     }
+    // Without a shell there is no RUN.
+    let config = config(r#"{"Cmd":["/x"]}"#);
+    let bare = subject(&config, &[vec![static_program("x").mode(0o644)]], &[]);
+    assert_eq!(super::check(&bare).findings[0].advice.as_ref().map(|advice| advice.lines.len()), Some(0));
     // A command that is missing everywhere has no line.
     assert_eq!(judged(shell, vec![], vec![]), ["CommandNotFound: the command `uvicorn` is not in the image"]);
 }

@@ -17,6 +17,9 @@ use crate::subject::{Subject, show};
 /// Objects in one process; the largest known have some hundreds.
 const OBJECTS: usize = 4096;
 
+/// What the engine brings along with a graphics card: names' beginnings.
+const DRIVERS: [&[u8]; 4] = [b"libcuda.so", b"libnvidia-", b"libnvcuvid.so", b"libnvoptix.so"];
+
 /// Judges the programs (real paths) and the libraries in the Python packages.
 pub fn check(subject: &Subject<'_>, programs: &[Path], reached: Option<&BTreeSet<Path>>) -> Vec<Finding> {
     let mut check = Check { subject, reached, searches: Vec::new(), faults: BTreeMap::new() };
@@ -199,6 +202,7 @@ impl<'s> Check<'s> {
                         self.fault(Fault::NotCached(name.clone(), path.clone()), level, &real);
                         process.add(self.object(&path), Some(name), Some(at));
                     }
+                    Found::Nothing if DRIVERS.iter().any(|driver| name.starts_with(driver)) => {}
                     // Packages load libraries of their own by path before the modules that need them.
                     Found::Nothing | Found::Unfit(_) if base.is_some() && self.in_packages(name) => {}
                     Found::Unfit(path) => self.fault(Fault::Unfit(name.clone(), path), level, &real),

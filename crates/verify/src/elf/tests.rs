@@ -73,6 +73,7 @@ fn app<'a>(needed: &'a [&'a str], rpath: &'a str, runpath: &'a str) -> Entry {
 #[test]
 fn programs_find_what_they_need_or_not() {
     let cases: Vec<(&str, &str, Vec<Entry>, &[&str])> = vec![
+        ("a driver", "{}", vec![app(&["libcuda.so.1"], "", "")], &[]),
         ("all there", "{}", vec![app(&["libc.so.6", "libz.so.1", "ld-linux-x86-64.so.2"], "", "")], &[]),
         ("RPATH", "{}", vec![app(&["liba.so"], "$ORIGIN/lib", ""), lib("srv/lib/liba.so", "")], &[]),
         ("RUNPATH", "{}", vec![app(&["liba.so"], "", "/x:${ORIGIN}/lib"), lib("srv/lib/liba.so", "")], &[]),
