@@ -11,7 +11,7 @@ use std::ops::Range;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
-use super::engine::{ENGINE, Target, Words};
+use super::engine::{ENGINE, Group, Target, Words};
 use super::paths::{self, Assignments};
 use super::rules::{BEFORE, Found, RULES, Trigger, Verdict};
 use super::{Hit, assignment, likely, pem};
@@ -201,10 +201,16 @@ struct Pass<'p> {
 
 impl Pass<'_> {
     fn at_words(&mut self, words: &Words, assignments: Assignments) {
+        for group in &words.groups {
+            self.at_group(group, assignments);
+        }
+    }
+
+    fn at_group(&mut self, group: &Group, assignments: Assignments) {
         let mut from = self.from;
         // A name with several words is one assignment.
         let mut named = 0;
-        while let Some((part, candidates)) = words.find(self.text, from).filter(|(part, _)| *part < self.own) {
+        while let Some((part, candidates)) = group.find(self.text, from).filter(|(part, _)| *part < self.own) {
             from = part + 1;
             for word in candidates {
                 let Some(at) = word.around(self.text, part) else { continue };
