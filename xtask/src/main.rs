@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program of the project's own")]
 
 mod bases;
+mod bench;
 mod check;
 mod conformance;
 mod count;
@@ -30,6 +31,10 @@ cargo xtask TASK
   tidy                              the project's own rules alone
   release                           build the static program and say where it is
   conformance [DIR] [--only=TEXT]   cases of other builders and our own; DIR, else $KUZ_CONFORMANCE, else conformance/
+  bench [--only=NAME,…] [--runs=N] [--peers=NAME,…|none] [--quick] [--full] [--out=DIR] [--write]
+                                    measure kuz, other builders and the machine's floors; NAME: recipe, run, files, blob,
+                                    growth; --write: into docs/benchmarks.md
+  bench --gate | --renew-gate       count the instructions of two small builds and compare; or keep them as they are now
   bases [--serve] [--force]         make the stand-in base images; with --serve, serve them until interrupted
 
 exit codes: 0 done, 1 failed, 2 wrong arguments, 77 something needed is missing on this machine";
@@ -52,6 +57,10 @@ fn main() -> ExitCode {
             .map(|path| println!("{}", path.display())),
         ["conformance", options @ ..] => match conformance::Options::parse(options) {
             Ok(options) => conformance::run(&options),
+            Err(option) => return usage(&option),
+        },
+        ["bench", options @ ..] => match bench::Request::parse(options) {
+            Ok(request) => bench::run(&request),
             Err(option) => return usage(&option),
         },
         ["bases", options @ ..] => match bases::Options::parse(options) {

@@ -7,6 +7,7 @@
 
 mod base;
 mod cache;
+mod calls;
 mod check;
 mod contexts;
 mod contract;
