@@ -7,7 +7,7 @@
 use ruff_python_ast::token::TokenKind;
 use ruff_python_parser::{Mode, lexer};
 
-/// Deeper than any program that people write: CPython's own limits are 200 brackets and 100 levels of indentation, and
+/// Deeper than any program that people write: Python's own limits are 200 brackets and 100 levels of indentation, and
 /// its compiler gives up a chain of some thousand operators.
 pub(super) const DEPTH: u32 = 1000;
 

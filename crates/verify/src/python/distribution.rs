@@ -55,10 +55,10 @@ pub(super) fn in_site<'a>(image: &Image<'a>, site: &Rc<Dir<'a>>) -> Vec<Distribu
         .filter(|name| name.ends_with(b".dist-info") || name.ends_with(b".egg-info"))
         .collect();
     names.sort_unstable();
-    names.into_iter().filter_map(|name| read(image, site, name)).collect()
+    names.into_iter().map(|name| read(image, site, name)).collect()
 }
 
-fn read<'a>(image: &Image<'a>, site: &Rc<Dir<'a>>, folder: &[u8]) -> Option<Distribution<'a>> {
+fn read<'a>(image: &Image<'a>, site: &Rc<Dir<'a>>, folder: &[u8]) -> Distribution<'a> {
     let info = site.join(folder);
     let kept = |name: &str| {
         let mut path = info.clone();
@@ -74,7 +74,7 @@ fn read<'a>(image: &Image<'a>, site: &Rc<Dir<'a>>, folder: &[u8]) -> Option<Dist
     let stem = folder.rsplit_once('.').map_or(&*folder, |(stem, _)| stem);
     let (from_name, from_version) = stem.split_once('-').unwrap_or((stem, ""));
     let name = header("Name:").unwrap_or(from_name).to_owned();
-    Some(Distribution {
+    Distribution {
         key: normalize(&name),
         name,
         version: header("Version:").unwrap_or(from_version).to_owned(),
@@ -82,7 +82,7 @@ fn read<'a>(image: &Image<'a>, site: &Rc<Dir<'a>>, folder: &[u8]) -> Option<Dist
         info: info.clone(),
         requires: headers().filter_map(|line| line.strip_prefix("Requires-Dist:").map(str::trim)).collect(),
         requires_python: header("Requires-Python:"),
-    })
+    }
 }
 
 impl<'a> Distribution<'a> {

@@ -31,7 +31,7 @@ pub(super) struct Imports<'a, 'w> {
     pub(super) foreign: &'w [std::rc::Rc<super::tree::Dir<'a>>],
 }
 
-impl<'a> Imports<'a, '_> {
+impl Imports<'_, '_> {
     /// Enters everything that a command imports.
     pub(super) fn follow(&mut self, launch: &Launch, own_script: Option<&Wanted>) {
         if let Some(script) = own_script {
@@ -296,8 +296,11 @@ impl<'a> Imports<'a, '_> {
             What::Module { wanted, missing } => return self.module_missing(problem, wanted, missing, &at, level),
             What::Name { module, name, from } => {
                 let place = from.as_ref().map_or_else(|| format!("`{module}`"), |path| shown(path));
-                // Other packages may be patched by one another; the user's own imports are as written.
-                let level = if problem.own { level } else { level.min(Level::Warning) };
+                // Two distributions whose versions do not go together; inside one, something may patch it.
+                let top = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+                let other = self.walk.name_of(&problem.file).is_some_and(|name| top(name) != top(module));
+                let sure = problem.own || other && !self.unsure();
+                let level = if sure { level } else { level.min(Level::Warning) };
                 let message = format!("{at} imports `{name}` from `{module}`, and {place} binds no such name");
                 ("PythonNameNotFound", level, message, None)
             }

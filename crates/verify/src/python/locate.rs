@@ -84,17 +84,15 @@ impl<'a, 'i> Finder<'a, 'i> {
         for end in dotted.match_indices('.').map(|(at, _)| at).chain([dotted.len()]) {
             let part = dotted.get(..end).unwrap_or_default();
             let known = self.known.borrow().get(part).cloned();
-            answer = match known {
-                Some(known) => known,
-                None => {
-                    let new = match part.rsplit_once('.') {
-                        None => self.top(part),
-                        Some((_, name)) => self.below(&answer, part, name),
-                    };
-                    self.known.borrow_mut().insert(part.to_owned(), new.clone());
-                    new
-                }
+            if let Some(known) = known {
+                answer = known;
+                continue;
+            }
+            answer = match part.rsplit_once('.') {
+                None => self.top(part),
+                Some((_, name)) => self.below(&answer, part, name),
             };
+            self.known.borrow_mut().insert(part.to_owned(), answer.clone());
         }
         answer
     }
@@ -238,7 +236,10 @@ impl<'a, 'i> Finder<'a, 'i> {
             Some(seen) => (path, Some(seen.layer)),
             None => (path, None),
         };
-        let facts = if kind == Kind::Source { self.image.fact(&path, |facts| &facts.modules) } else { None };
+        let facts = match (kind, layer) {
+            (Kind::Source, Some(layer)) => self.image.fact_in(layer, &path, |facts| &facts.modules),
+            _ => None,
+        };
         Found { file: Some(path), layer, kind, origin: Some(origin), dirs, facts }
     }
 }

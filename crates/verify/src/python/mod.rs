@@ -9,6 +9,8 @@
 //! Nothing is imported or executed. An error is said only where Python must fail whatever the program does; where names or
 //! places may come from code that the text does not show, nothing is said. Python 2 and other implementations are not judged.
 
+#![expect(clippy::case_sensitive_file_extension_comparisons, reason = "Python's import system compares them so")]
+
 mod advice;
 mod command;
 mod depth;
@@ -100,7 +102,7 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
     });
     findings.extend(installed::check(&image, &python, &distributions, &reached, name));
     findings.extend(installed::foreign(&python, &foreign, needed));
-    findings.sort_by(|one, other| other.level.cmp(&one.level));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     Some((findings, reached))
 }
 

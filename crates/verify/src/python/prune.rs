@@ -12,14 +12,24 @@ pub(super) struct Pruned<'s> {
     pub(super) text: String,
     /// Names that functions declare `global`.
     pub(super) globals: Vec<&'s str>,
+    /// The longest logical line, in bytes: nothing in the text nests deeper. Unknown where strings have expressions in them, since
+    /// their quotes may be misread.
+    pub(super) longest: Option<usize>,
 }
 
 /// Prunes a source. `None` where only a parser can tell what is a string and what is not.
 pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
-    let mut scan = Scan { source, bytes: source.as_bytes(), at: 0, text: String::with_capacity(source.len() / 4) };
+    let mut scan = Scan {
+        source,
+        bytes: source.as_bytes(),
+        at: 0,
+        text: String::with_capacity(source.len() / 4),
+        interpolated: false,
+    };
     let mut globals = Vec::new();
     // How far the function is indented whose body is left out.
     let mut function: Option<usize> = None;
+    let mut longest = 0;
     while scan.at < scan.bytes.len() {
         let start = scan.at;
         let indent = scan.indent();
@@ -52,11 +62,13 @@ pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
                 function = Some(indent);
             }
         } else {
+            let before = scan.text.len();
             scan.text.push_str(source.get(start..scan.at)?);
             scan.logical_line(true)?;
+            longest = longest.max(scan.text.len() - before);
         }
     }
-    Some(Pruned { text: scan.text, globals })
+    Some(Pruned { text: scan.text, globals, longest: (!scan.interpolated).then_some(longest) })
 }
 
 /// The name that `def` or `async def` defines.
@@ -80,6 +92,8 @@ struct Scan<'s> {
     bytes: &'s [u8],
     at: usize,
     text: String,
+    /// A kept string may have expressions in it.
+    interpolated: bool,
 }
 
 impl Scan<'_> {
@@ -189,6 +203,8 @@ impl Scan<'_> {
     fn string(&mut self, quote: u8, keep: bool) -> Option<()> {
         let start = self.at;
         let rest = self.bytes.get(start..)?;
+        let prefix = start.checked_sub(2).and_then(|from| self.bytes.get(from..start)).unwrap_or_default();
+        self.interpolated |= keep && prefix.iter().any(|byte| matches!(byte, b'f' | b'F' | b't' | b'T'));
         let triple = rest.get(1) == Some(&quote) && rest.get(2) == Some(&quote);
         let length = if triple { 3 } else { 1 };
         let mut at = length;

@@ -15,10 +15,10 @@ use super::depth;
 use super::facts::{Broken, Import, Module, Named, Newer, Place, Role};
 use super::prune::prune;
 
-/// Larger sources are tables: the longest module of CPython's library has 0.3 MB, of the large packages 1.3 MB.
+/// Larger sources are tables: the longest module of Python's library has 0.3 MB, of the large packages 1.3 MB.
 const SOURCE_BYTES: usize = 4 << 20;
 /// Below this depth, every thread's stack is enough.
-const SHALLOW: u32 = 60;
+const SHALLOW: u32 = 150;
 /// For [`depth::DEPTH`] levels of anything, with room: a level takes less than 8 KiB also without optimisation.
 const STACK_BYTES: usize = 32 << 20;
 
@@ -42,7 +42,7 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
     };
     if is_installed(path)
         && let Some(pruned) = prune(&decoded)
-        && let Some(mut facts) = guarded(&pruned.text, false)
+        && let Some(mut facts) = guarded(&pruned.text, false, pruned.longest)
         && facts.broken.is_none()
     {
         facts.dynamic |=
@@ -52,15 +52,17 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
         facts.bound.dedup_by(|next, kept| next.0 == kept.0);
         return Some(facts);
     }
-    guarded(&decoded, !is_installed(path)).or_else(unread)
+    guarded(&decoded, !is_installed(path), None).or_else(unread)
 }
 
 /// Words in the body of a function by which it may bind names of its module.
 const SHOWS_NOT: [&str; 3] = ["globals(", "sys.modules", "exec("];
 
 /// Parses what is not too deep. The parser is not ours: if it fails on something, nothing is known about that file.
-fn guarded(source: &str, own: bool) -> Option<Module> {
-    let deepest = depth::bound(source);
+/// `longest` is an upper bound of its depth, where one is known.
+fn guarded(source: &str, own: bool, longest: Option<usize>) -> Option<Module> {
+    let shallow = longest.is_some_and(|longest| longest < SHALLOW as usize);
+    let deepest = if shallow { 0 } else { depth::bound(source) };
     if deepest > depth::DEPTH {
         return None;
     }

@@ -1,7 +1,7 @@
 //! The Python that a command runs, and where it looks for modules.
 //!
 //! From paths, links, `pyvenv.cfg` and `.pth` files: prefix, version, `sys.path` in order. Nothing is claimed about an interpreter
-//! that is not CPython, nor where `PYTHONHOME` moves its library.
+//! other than `CPython`, nor where `PYTHONHOME` moves its library.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,8 +26,24 @@ impl<'a> Image<'a> {
     /// A fact about the file at a path, links followed.
     pub(super) fn fact<T>(&self, path: &[u8], pick: impl Fn(&'a LayerFacts) -> &'a BTreeMap<Path, T>) -> Option<&'a T> {
         let (real, seen) = self.tree.at(path)?;
-        let name = if let Node::Hardlink(target) = &seen.entry.node { target } else { &real };
-        pick(self.subject.facts.get(seen.layer)?).get(name)
+        self.fact_in(seen.layer, &real, pick)
+    }
+
+    /// A fact about the file at a real path that a layer shows.
+    pub(super) fn fact_in<T>(
+        &self,
+        layer: usize,
+        real: &[u8],
+        pick: impl Fn(&'a LayerFacts) -> &'a BTreeMap<Path, T>,
+    ) -> Option<&'a T> {
+        let facts = pick(self.subject.facts.get(layer)?);
+        facts.get(real).or_else(|| {
+            // A hard link is another name of a file in the same layer.
+            match &self.subject.stack.layers().get(layer)?.entries.get(real)?.node {
+                Node::Hardlink(target) => facts.get(target),
+                _ => None,
+            }
+        })
     }
 
     /// The contents of a small file.
@@ -101,7 +117,7 @@ pub(super) struct Python<'a> {
 }
 
 impl<'a> Python<'a> {
-    /// The interpreter that a path starts, if it is a CPython 3.
+    /// The interpreter that a path starts, if it is a `CPython` 3.
     pub(super) fn at(image: &Image<'a>, program: &str) -> Option<Self> {
         let (real, _) = image.tree.at(program.as_bytes())?;
         let real = String::from_utf8(real).ok()?;

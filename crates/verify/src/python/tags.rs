@@ -19,14 +19,13 @@ impl Abi {
     /// The endings that its import system looks for, in order.
     pub(super) fn suffixes(&self) -> Vec<String> {
         let mut suffixes = Vec::new();
-        match &self.extension {
-            Some(extension) => suffixes.push(format!(".{extension}.so")),
-            None => {
-                let t = if self.free_threaded { "t" } else { "" };
-                for libc in ["gnu", "musl"] {
-                    if self.musl.is_none_or(|musl| musl == (libc == "musl")) {
-                        suffixes.push(format!(".cpython-3{}{t}-{}-linux-{libc}.so", self.minor, self.machine));
-                    }
+        if let Some(extension) = &self.extension {
+            suffixes.push(format!(".{extension}.so"));
+        } else {
+            let t = if self.free_threaded { "t" } else { "" };
+            for libc in ["gnu", "musl"] {
+                if self.musl.is_none_or(|musl| musl == (libc == "musl")) {
+                    suffixes.push(format!(".cpython-3{}{t}-{}-linux-{libc}.so", self.minor, self.machine));
                 }
             }
         }

@@ -171,6 +171,9 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// Whether a module binds a name, through star imports too. Submodules are not names here.
     pub(super) fn binds(&self, dotted: &str, found: &Found<'a>, name: &str) -> Binds {
+        if found.facts.is_some_and(|facts| facts.is_static() && facts.line_of(name).is_some()) {
+            return Binds::Yes;
+        }
         let mut rest: Vec<(String, Option<&'a Module>, Kind, bool)> =
             vec![(dotted.to_owned(), found.facts, found.kind, found.dirs.is_empty())];
         let mut visited: HashSet<String> = HashSet::new();

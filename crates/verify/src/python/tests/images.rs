@@ -279,6 +279,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "PythonExtensionMismatch /app/main.py, line 1, imports `fast`, but /usr/local/lib/python3.10/site-packages/fast.cpython-311-x86_64-linux-gnu.so is for `cpython-311-x86_64-linux-gnu`",
     ),
     ("latin source", "uvicorn main:app", "app/main.py: # -*- coding: utf-8 -*-\\nimport x\\napp = 1\napp/x.py:", ""),
+    (
+        "two distributions that do not go together",
+        "uvicorn main:app",
+        "app/main.py: import one\\napp = 1
+         usr/local/lib/python3.10/site-packages/one.py: from two import gone
+         usr/local/lib/python3.10/site-packages/two.py: here = 1",
+        "PythonNameNotFound /usr/local/lib/python3.10/site-packages/one.py, line 1, imports `gone` from `two`",
+    ),
     ("deep source", "uvicorn main:app", "app/main.py: app = ((((((((((1))))))))))", ""),
 ];
 
@@ -524,7 +532,7 @@ fn hostile_sources_end_in_no_claim() {
             assert!(facts.unread || facts.broken.is_some(), "{open}");
         }
     }
-    let nested: String = (0..2000).map(|depth| format!("{}if x:\n", " ".repeat(depth))).collect();
+    let nested: String = (0..2000).flat_map(|depth| [" ".repeat(depth), "if x:\n".to_owned()]).collect();
     assert!(module(b"app/x.py", nested.as_bytes()).unwrap().imports.is_empty());
     let balanced = format!("x = {}{}\n", "(".repeat(900), ")".repeat(900));
     assert!(module(b"app/x.py", balanced.as_bytes()).unwrap().line_of("x").is_some());

@@ -15,7 +15,7 @@ use crate::python::{Argv, judge, module};
 use crate::subject::{OtherStage, Subject};
 
 /// An image in the making.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Build {
     index: LayerIndex,
     facts: LayerFacts,
@@ -97,7 +97,7 @@ fn in_library(path: &str) -> bool {
     path.contains("/lib/python3") && !path.contains("-packages/")
 }
 
-/// CPython 3.10 as the official images have it, on glibc.
+/// Python 3.10 as the official images have it, on glibc.
 const PYTHON: &str = "
     usr/local/bin/python3.10
     usr/local/bin/python3 -> python3.10
@@ -125,12 +125,12 @@ const UVICORN: &str = "
 
 /// Judges layers of lines: findings as `Level Rule message`, worst first.
 fn found(layers: &[String], others: &[(&str, String)], command: &str, cwd: &str, env: &[(&str, &str)]) -> Vec<String> {
-    let built: Vec<Build> = layers
+    let made: Vec<Build> = layers
         .iter()
         .map(|lines| {
-            let mut build = Build::default();
-            build.lines(lines);
-            build
+            let mut layer = Build::default();
+            layer.lines(lines);
+            layer
         })
         .collect();
     let others = others.iter().map(|(name, lines)| {
@@ -142,7 +142,7 @@ fn found(layers: &[String], others: &[(&str, String)], command: &str, cwd: &str,
         )
     });
     let config = config();
-    let mut subject = subject(built, &config);
+    let mut subject = subject(made, &config);
     subject.others = others.collect();
     let findings = judge(&subject, &argv(command, cwd, env)).map(|(findings, _)| findings).unwrap_or_default();
     findings.iter().map(line).collect()
