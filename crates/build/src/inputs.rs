@@ -16,6 +16,7 @@ use kuz_rootfs::{GuestPath, Root};
 
 use crate::check;
 use crate::contexts::{LocalContext, NamedContext};
+use crate::download;
 use crate::error::BuildError;
 use crate::remote_context::{self, Remote};
 use crate::request::BuildRequest;
@@ -59,6 +60,12 @@ pub(crate) fn texts(request: &BuildRequest) -> Result<(String, Vec<u8>, PathBuf,
     if typed == STDIN || remote_context::is_remote(typed) {
         return Err(BuildError::input("a check needs a directory as its context (the Dockerfile may be `-f -`)"));
     }
+    if request.dockerfile_given && download::is_meant(&request.input.dockerfile_path) {
+        return Err(BuildError::input(
+            "a check needs the Dockerfile here (fetch it, and name it with -f FILE, or - for \
+                                      standard input)",
+        ));
+    }
     let file_on_stdin = request.dockerfile_given && request.input.dockerfile_path == STDIN;
     let (file, bytes, context) = local(request, Path::new(typed), file_on_stdin)?;
     Ok((file, bytes, context.path, context.ignore))
@@ -68,8 +75,12 @@ pub(crate) fn texts(request: &BuildRequest) -> Result<(String, Vec<u8>, PathBuf,
 fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u8>, LocalContext), BuildError> {
     let typed = request.input.build_context.as_deref().unwrap_or(".");
     let file_on_stdin = request.dockerfile_given && request.input.dockerfile_path == STDIN;
+    let from_web = download::is_meant(&request.input.dockerfile_path) && request.dockerfile_given;
+    let apart = if from_web { Some(from_the_web(session, &request.input.dockerfile_path)?) } else { None };
     if typed != STDIN && !remote_context::is_remote(typed) {
-        return local(request, Path::new(typed), file_on_stdin);
+        let Some((file, bytes)) = apart else { return local(request, Path::new(typed), file_on_stdin) };
+        let shown = format!("the build context `{typed}`");
+        return Ok((file, bytes, LocalContext::directory(PathBuf::from(typed), shown, None)?));
     }
     if typed == STDIN && file_on_stdin {
         let message = "standard input cannot be both the context and the Dockerfile (name one of them)";
@@ -100,10 +111,28 @@ fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u
             if file_on_stdin {
                 return Ok((STDIN.to_owned(), read_stdin()?, context));
             }
+            if let Some((file, bytes)) = apart {
+                return Ok((file, bytes, context));
+            }
             let (file, bytes) = read_inside(request, &context)?;
             Ok((file, bytes, context))
         }
     }
+}
+
+/// A Dockerfile on the web: its address, and its text.
+fn from_the_web(session: &Session<'_>, address: &str) -> Result<(String, Vec<u8>), BuildError> {
+    let shown = remote_context::shown(address);
+    let fetched = download::fetch(session, address, None)?;
+    if fetched.size > DOCKERFILE_BYTES {
+        return Err(BuildError::input(format!(
+            "the Dockerfile `{shown}` is over the limit of {DOCKERFILE_BYTES} bytes"
+        )));
+    }
+    let mut bytes = Vec::new();
+    let read = session.open_blob(&fetched.blob)?.take(DOCKERFILE_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| BuildError::store("read a Dockerfile", error))?;
+    Ok((shown, bytes))
 }
 
 /// What the build argument says about the `.git` of a context that is a repository.

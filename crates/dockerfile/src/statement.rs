@@ -75,7 +75,7 @@ pub const INSTRUCTIONS: [&str; 18] = [
 ];
 
 /// More instructions (good and bad) are not read: four times what any generated file was seen to have.
-const MAX_STATEMENTS: usize = 1 << 18;
+pub const MAX_STATEMENTS: usize = 1 << 18;
 /// More comment lines above an instruction are a text of its own.
 const MAX_COMMENTS: usize = 1000;
 

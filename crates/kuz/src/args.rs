@@ -113,7 +113,7 @@ pub(crate) struct BuildArgs {
     /// What COPY and ADD read from: a directory, a git repository, a tar on the web, or - for standard input
     #[arg(default_value = ".")]
     pub(crate) context: String,
-    /// The Dockerfile [default: CONTEXT/Dockerfile]; - is standard input
+    /// The Dockerfile [default: CONTEXT/Dockerfile]; - is standard input, and it may be on the web
     #[arg(short, long)]
     pub(crate) file: Option<String>,
     /// Set an ARG: NAME=VALUE, or NAME to take the value from the environment

@@ -42,6 +42,8 @@ pub use epoch::epoch as source_date_epoch;
 pub use key::{CacheKey, cache_key};
 pub use plan::{KnownImage, KnownImages, Plan};
 pub use request::Request;
+pub use scope::CONTROLS;
+pub use steps::MAX_PLAN;
 
 use epoch::Epoch;
 use plan::StageId;

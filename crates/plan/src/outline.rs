@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kuz_dockerfile::ast::{Dockerfile, Instruction, Kind, Mount};
+use kuz_dockerfile::ast::{Dockerfile, Instruction, Kind, Mount, Word};
+use kuz_dockerfile::word::expand_reporting;
 use kuz_dockerfile::{Diagnostic, Severity};
 use serde::Serialize;
 
@@ -42,7 +43,7 @@ pub struct Outline {
     /// From the comment above FROM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// ARGs, global ones first.
+    /// ARGs, global ones that are used first.
     pub args: Vec<Argument>,
     /// `RUN --mount=type=secret`, by id.
     pub secrets: Vec<Mounted>,
@@ -113,12 +114,15 @@ pub fn outline(file: &Dockerfile, request: &Request) -> Result<Outline, Vec<Diag
         };
         outline.description = cut.stages.get(target).and_then(|(start, ..)| description(start, &outline.name));
         let escape = file.directives.escape_char();
+        let used = used_globals(cut, reached.bases.keys(), globals, escape);
         let mut seen = BTreeSet::new();
         let bodies = reached.bases.keys().filter_map(|number| stages.list.get(*number)).flat_map(|stage| stage.body);
-        for instruction in cut.arguments.iter().copied().chain(bodies) {
+        let with_place = cut.arguments.iter().map(|&argument| (true, argument)).chain(bodies.map(|line| (false, line)));
+        for (global, instruction) in with_place {
             match &instruction.kind {
                 Kind::Arg(items) => {
-                    for item in items.iter().filter(|item| seen.insert(item.name.value.clone())) {
+                    let asked = items.iter().filter(|item| !global || used.contains(&item.name.value));
+                    for item in asked.filter(|item| seen.insert(item.name.value.clone())) {
                         let name = item.name.value.clone();
                         let default =
                             item.default.as_ref().and_then(|word| expand::word(word, &globals.env, escape).ok());
@@ -133,6 +137,36 @@ pub fn outline(file: &Dockerfile, request: &Request) -> Result<Outline, Vec<Diag
         }
         Ok(outline)
     })
+}
+
+/// The arguments above the first FROM that the stages of these numbers use: in their FROM lines, by an ARG of the same
+/// name, or in the default of one that is used.
+fn used_globals<'n>(
+    cut: &Cut<'_>,
+    numbers: impl Iterator<Item = &'n usize>,
+    globals: &Globals,
+    escape: char,
+) -> BTreeSet<String> {
+    let names = |word: &Word| {
+        let expanded = expand_reporting(&word.value, &globals.env, escape).unwrap_or_default();
+        expanded.used.into_iter().chain(expanded.unset)
+    };
+    let mut used = BTreeSet::new();
+    for (_, from, body) in numbers.filter_map(|number| cut.stages.get(*number)) {
+        used.extend([Some(&from.image), from.platform.as_ref()].into_iter().flatten().flat_map(names));
+        for instruction in *body {
+            if let Kind::Arg(items) = &instruction.kind {
+                used.extend(items.iter().map(|item| item.name.value.clone()));
+            }
+        }
+    }
+    for instruction in cut.arguments.iter().rev() {
+        let Kind::Arg(items) = &instruction.kind else { continue };
+        for item in items.iter().rev().filter(|item| used.contains(&item.name.value)).collect::<Vec<_>>() {
+            used.extend(item.default.iter().flat_map(names));
+        }
+    }
+    used
 }
 
 impl Outline {
@@ -251,7 +285,8 @@ COPY --from=builder /x /x
         assert_eq!(found.ssh, [Mounted { name: "default".to_owned(), required: false }]);
         assert_eq!(found.cache[0].name, "/root/.cache/pip");
         let other = outline(&file, &request(Some("unused"))).unwrap();
-        assert_eq!((other.args.len(), other.secrets.len()), (2, 0));
+        let names: Vec<_> = other.args.iter().map(|arg| arg.name.as_str()).collect();
+        assert_eq!((names, other.secrets.len()), (vec!["NEVER"], 0), "BASE is another stage's");
         assert!(outline(&file, &request(Some("nothing"))).is_err());
     }
 }

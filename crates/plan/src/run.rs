@@ -20,7 +20,8 @@ impl Lowering<'_> {
         let network = self.network(run.network.as_ref())?;
         let insecure = insecure(run.security.as_ref())?;
         if let Some(device) = run.devices.first() {
-            return Err(Diagnostic::error("RunDevice", device.span, "RUN --device is not supported"));
+            let error = Diagnostic::error("RunDevice", device.span, "RUN --device is not supported");
+            return Err(error.hint("a step in a user namespace can be given no devices: leave the flag out"));
         }
         let line = history::run(&self.scope.args(), &argv);
         let planned = plan::Run {

@@ -24,8 +24,8 @@ use crate::work;
 
 /// Build arguments that steer a scan and never become variables.
 const NEVER_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
-/// Build arguments that steer the build.
-const CONTROLS: [&str; 9] = [
+/// Build arguments that steer the build, and need no ARG.
+pub const CONTROLS: [&str; 9] = [
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
     "BUILDKIT_DOCKERFILE_CHECK",

@@ -25,7 +25,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// What a plan may hold in bytes, about: no image's configuration may have a hundredth of it, and a small file can ask
 /// for much more (variables that double, a thousand stages that each change a large configuration).
-const MAX_PLAN: usize = 512 << 20;
+pub const MAX_PLAN: usize = 512 << 20;
 /// More findings than this are not kept, nor is "did you mean" asked for them.
 pub(crate) const MAX_FINDINGS: usize = 1000;
 /// So many names are compared to one that is mistyped.

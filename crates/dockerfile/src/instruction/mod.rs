@@ -98,6 +98,27 @@ pub fn instruction_flags() -> Vec<(&'static str, Vec<&'static str>)> {
     INSTRUCTIONS.iter().map(|name| (*name, flags(name).iter().map(|(flag, _)| *flag).collect())).collect()
 }
 
+/// The version of the syntax that had a flag first; what is not here is older than versions.
+pub const SINCE: [(&str, &str, &str); 17] = [
+    ("ADD", "chmod", "1.2"),
+    ("ADD", "link", "1.4"),
+    ("ADD", "keep-git-dir", "1.1"),
+    ("ADD", "checksum", "1.6"),
+    ("ADD", "unpack", "1.17"),
+    ("ADD", "exclude", "1.19"),
+    ("COPY", "from", "1.0"),
+    ("COPY", "chmod", "1.2"),
+    ("COPY", "link", "1.4"),
+    ("COPY", "exclude", "1.19"),
+    ("COPY", "parents", "1.20"),
+    ("FROM", "platform", "1.0"),
+    ("HEALTHCHECK", "start-interval", "1.6"),
+    ("RUN", "mount", "1.2"),
+    ("RUN", "network", "1.3"),
+    ("RUN", "security", "1.20"),
+    ("RUN", "device", "labs"),
+];
+
 fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
     let mut message = format!("unknown instruction: {}", keyword.value);
     let is_word = keyword.value.bytes().all(|byte| byte.is_ascii_alphabetic());

@@ -261,3 +261,15 @@ fn the_epoch_is_a_contexts_or_a_stages_own_time() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(place.inspect("app")["created"], COMMITTED);
 }
+
+#[test]
+fn a_dockerfile_may_be_on_the_web() {
+    let place = Place::new();
+    place.write("ctx/own", "own");
+    let web = Web::start(|_| Answer::of("FROM scratch\nCOPY own /\n"));
+    let ran = place.build(&["-t", "app", "-f", &web.url("Dockerfile?token=canary")]);
+    assert_eq!((ran.code, names(&place, "app")), (0, vec!["own".to_owned()]), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+    let checked = place.build(&["--check", "-f", &web.url("Dockerfile")]);
+    assert!(checked.code == 3 && checked.stderr.contains("a check needs the Dockerfile here"), "{}", checked.stderr);
+}
