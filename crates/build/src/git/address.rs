@@ -8,6 +8,7 @@ use base64::Engine as _;
 use kuz_registry::download::decode;
 
 /// A repository, and what of it is meant.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the address")]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct GitSource {
     /// For git: without name and password where these go by a header.
