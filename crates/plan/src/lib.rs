@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`plan()`] is called again with what it asked for until the plan is ready. [`key`] gives steps their cache keys,
-//! [`print`] shows a plan, [`outline`] what a file offers. No files, network, clock or environment.
+//! [`preimage`] says what those are made of, [`print`] shows a plan, [`outline`] what a file offers. No files, network, clock or environment.
 
 mod config;
 mod env;
@@ -20,6 +20,7 @@ pub mod outline;
 mod path;
 pub mod plan;
 mod ports;
+pub mod preimage;
 pub mod print;
 mod reach;
 mod redact;

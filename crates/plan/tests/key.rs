@@ -8,6 +8,7 @@ use kuz_plan::cache_key;
 use kuz_plan::plan::{
     Copy, Env, ImageSource, Inline, MakeDir, Mount, Network, Op, Run, Sharing, Source, StageId, Word,
 };
+use kuz_plan::preimage;
 use proptest::prelude::*;
 
 fn key(op: &Op) -> String {
@@ -206,6 +207,38 @@ fn changing_any_field_changes_the_key() {
             panic!("{name} has the key of {other}");
         }
     }
+}
+
+/// Whatever changes a key can be named: the fields tell the same ops apart that keys do.
+#[test]
+fn changing_any_field_changes_the_preimage() {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for (name, op) in all_different() {
+        if let Some(other) = seen.insert(format!("{:?}", preimage::fields(&op)), name.clone()) {
+            panic!("{name} has the fields of {other}");
+        }
+    }
+    let stage = |number| Op::Copy(Box::new(Copy { from: Source::Stage(StageId(number)), ..copy() }));
+    assert_eq!(preimage::fields(&stage(0)), preimage::fields(&stage(1)));
+}
+
+/// No value of a secret variable is in the fields, wherever it was written.
+#[test]
+fn preimages_hide_secrets() {
+    let secret = "c4n4ry-value";
+    let run = Run {
+        argv: vec![text("sh"), text("-c"), format!("login {secret} && PASSWORD=other-canary make")],
+        env: [(text("DEPLOY_TOKEN"), text(secret)), (text("URL"), format!("https://u:{secret}@h/x"))].into_iter().collect(),
+        mounts: vec![secret_mount(secret)],
+        ..run()
+    };
+    let fields = format!("{:?}", preimage::fields(&Op::Run(Box::new(run))));
+    assert!(!fields.contains(secret) && !fields.contains("other-canary"), "{fields}");
+    assert!(fields.contains("DEPLOY_TOKEN") && fields.contains("login ***"), "{fields}");
+}
+
+fn secret_mount(target: &str) -> Mount {
+    secret("s", Some(&format!("/run/{target}")), None, false, (0o400, 0, 0))
 }
 
 #[test]
