@@ -120,6 +120,18 @@ pub fn digest(
     entries: &mut [Entry],
     cache: &mut FingerprintCache,
 ) -> Result<[u8; 32], ContextError> {
+    digest_each(context, entries, cache).map(|(digest, _)| digest)
+}
+
+/// Digests of entries' contents and attributes, in order: all are there for files and directories that were hashed.
+pub type Contents = Vec<Option<[u8; 32]>>;
+
+/// As [`digest`], with the digests of the entries' contents (and attributes), in order.
+pub fn digest_each(
+    context: &Context,
+    entries: &mut [Entry],
+    cache: &mut FingerprintCache,
+) -> Result<([u8; 32], Contents), ContextError> {
     let mut contents: Vec<Option<[u8; 32]>> = entries.iter().map(|entry| known(entry, cache)).collect();
     let missing: Vec<usize> = (0..entries.len()).filter(|at| contents.get(*at) == Some(&None)).collect();
     let bytes: u64 = missing.iter().filter_map(|at| entries.get(*at)).map(|entry| entry.stamp.size).sum();
@@ -138,7 +150,7 @@ pub fn digest(
             *content = Some(digest);
         }
     }
-    Ok(combine(entries, &contents))
+    Ok((combine(entries, &contents), contents))
 }
 
 /// Files and directories can have attributes and content; the rest is described by the entry alone.
