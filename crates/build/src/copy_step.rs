@@ -31,7 +31,7 @@ use crate::sources::{Piece, Sources};
 /// A file that changes while it is copied is tried this often.
 const TRIES: usize = 3;
 /// What stands for what is below, in the key of a layer that does not look at it.
-const NOTHING_BELOW: &[u8] = b"linked layer";
+pub(crate) const NOTHING_BELOW: &[u8] = b"linked layer";
 
 impl Execution<'_> {
     pub(crate) fn copy_step(
@@ -46,9 +46,9 @@ impl Execution<'_> {
             let (digest, sources) = self.select(step, copy, done)?;
             let linked = is_linked(copy);
             let key = if linked {
-                self.key_on(&Digest::of(NOTHING_BELOW), step, &[digest])
+                self.key_on(&Digest::of(NOTHING_BELOW), step, std::slice::from_ref(&digest))
             } else {
-                self.key(stand, step, &[digest])
+                self.key(stand, step, std::slice::from_ref(&digest))
             };
             // What stands for all content is what is below and the layer.
             let placed = |outcome: Outcome| if linked { outcome.on(&stand.chain) } else { outcome };
@@ -62,6 +62,7 @@ impl Execution<'_> {
                 Some(sources) => sources,
                 None => self.select_layers(step, copy, done)?.1,
             };
+            self.keep_copy((!linked).then_some(&stand.chain), step, &key, &digest, &sources);
             match self.write_copy(stand, step, copy, &sources) {
                 Err(Failed::Changed) if attempt < TRIES => {}
                 Err(Failed::Changed) => {
@@ -89,6 +90,7 @@ impl Execution<'_> {
             return Ok(known);
         }
         (self.session.events)(Event::StepStarted(name.clone()));
+        self.keep_step(&stand.chain, &step.op, &key, Vec::new(), Vec::new());
         let stack = self.stack(&stand.layers)?;
         let owner = if directory.user.is_empty() { (0, 0) } else { self.owner_or_root(step, &directory.user, &stack)? };
         let options =
@@ -148,7 +150,7 @@ impl Execution<'_> {
                         layer.set_mtime(None);
                     }
                 }
-                Sources::Layers(layers, sources) => self.add_layers(layer, layers, sources)?,
+                Sources::Layers(layers, sources, _) => self.add_layers(layer, layers, sources)?,
             }
             for file in &copy.inline {
                 layer.begin_source(file.name.as_bytes(), false)?;
@@ -203,7 +205,7 @@ impl Execution<'_> {
     ) -> Result<(), Failed> {
         let adds = matches!(step.op, Op::Add(_));
         match piece {
-            Piece::Local { context, source, mtime } => {
+            Piece::Local { context, source, mtime, .. } => {
                 layer.set_mtime(*mtime);
                 add_local(layer, context, source, copy.unpack.unwrap_or(adds))
             }
@@ -334,7 +336,7 @@ fn accounts_of(stack: &Stack) -> Accounts<'_> {
 }
 
 /// Whether a copy is made on nothing. As in BuildKit, a `--chmod` makes an ordinary copy of it.
-fn is_linked(copy: &Copy) -> bool {
+pub(crate) fn is_linked(copy: &Copy) -> bool {
     copy.link && copy.chmod.is_none()
 }
 

@@ -127,4 +127,6 @@ pub enum Event {
     Warnings(Box<crate::error::Findings>),
     /// What was found about the finished image.
     Verdict(Box<crate::verdict::Verdict>),
+    /// Why steps were hits or misses, where the request asks for it.
+    Explained(Box<crate::explain::Explanation>),
 }

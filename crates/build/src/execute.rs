@@ -15,6 +15,7 @@ use kuz_store::StepRecord;
 
 use crate::error::BuildError;
 use crate::event::{Event, StepEnd, StepName};
+use crate::explain::Notes;
 use crate::facts::Facts;
 use crate::inputs::Inputs;
 use crate::layers::{BaseImage, Layer, Layers};
@@ -56,6 +57,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) layers: Layers<'a>,
     /// Facts about the target's layers, if it is to be judged.
     pub(crate) facts: Option<Arc<Facts>>,
+    /// What became of each step.
+    pub(crate) notes: Notes,
     sources: Vec<ImageSource>,
 }
 
@@ -78,6 +81,8 @@ pub(crate) struct Outcome {
     pub(crate) cached: bool,
     /// What stands for all content up to here.
     pub(crate) chain: Digest,
+    /// What its record is under.
+    pub(crate) key: Digest,
 }
 
 impl Outcome {
@@ -86,7 +91,7 @@ impl Outcome {
     pub(crate) fn new(layer: Layer, key: &Digest, record: StepRecord, cached: bool) -> Self {
         let result = record.tree.or_else(|| record.diff_id.map(|diff_id| diff_id.to_string())).unwrap_or_default();
         let chain = Digest::of(format!("chain 1 {key} {result}").as_bytes());
-        Self { layer, created: record.created, cached, chain }
+        Self { layer, created: record.created, cached, chain, key: key.clone() }
     }
 
     /// The same where the step's key does not stand for what is below.
@@ -119,7 +124,7 @@ impl<'a> Execution<'a> {
             .collect::<Result<Vec<_>, BuildError>>()?;
         let facts = (request.verify != Verify::Off).then(|| Arc::new(Facts::new(session)));
         let layers = Layers::new(session, bases).with_facts(facts.clone());
-        Ok(Self { session, request, inputs, plan, layers, facts, sources })
+        Ok(Self { session, request, inputs, plan, layers, facts, notes: Notes::default(), sources })
     }
 
     /// Builds every stage; the target's is the last.
@@ -269,7 +274,9 @@ impl<'a> Execution<'a> {
             Ok(_) => StepEnd::Done,
             Err(_) => StepEnd::Failed,
         };
-        (self.session.events)(Event::StepEnded { name: name.clone(), end, took: started.elapsed() });
+        let took = started.elapsed();
+        self.notes.ended(stand.stage.number, name.step, outcome.as_ref().ok().map(|outcome| &outcome.key), end, took);
+        (self.session.events)(Event::StepEnded { name: name.clone(), end, took });
         let outcome = outcome?;
         stand.layers.push(outcome.layer);
         stand.chain = outcome.chain;
@@ -314,7 +321,7 @@ impl<'a> Execution<'a> {
         self.plan.source_date_epoch
     }
 
-    fn skips_cache(&self, stage: &Stage) -> bool {
+    pub(crate) fn skips_cache(&self, stage: &Stage) -> bool {
         let named = stage.name.as_ref().is_some_and(|name| self.request.no_cache_stages.contains(name));
         self.request.no_cache || named || self.request.no_cache_stages.contains(&stage.number.to_string())
     }

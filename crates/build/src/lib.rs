@@ -19,6 +19,7 @@ mod epoch;
 pub mod error;
 pub mod event;
 mod execute;
+pub mod explain;
 mod facts;
 mod filter;
 pub mod fix;
@@ -50,6 +51,8 @@ mod supported;
 mod time;
 pub mod upkeep;
 pub mod verdict;
+
+use std::time::Instant;
 
 use kuz_image::{Descriptor, ImageId};
 
@@ -106,7 +109,12 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     let plan = resolve::plan(session, request, &inputs)?;
     warn(session, request, &inputs, &plan)?;
     let execution = Execution::new(session, request, &inputs, &plan)?;
-    let done = execution.run()?;
+    let started = Instant::now();
+    let done = execution.run();
+    if let Some(explanation) = explain::conclude(&execution, started.elapsed()) {
+        (session.events)(Event::Explained(Box::new(explanation)));
+    }
+    let done = done?;
     let mut image = execution.assemble(&done)?;
     session.cancelled()?;
     if !image.absent.is_empty() && request.verify == request::Verify::Error {

@@ -16,6 +16,7 @@ use kuz_store::CacheId;
 use crate::error::BuildError;
 use crate::event::StepName;
 use crate::execute::{Execution, Stand};
+use crate::explain::{self, SourceNote};
 use crate::schedule::Stages;
 
 /// Where in its own tree a bind from a context is.
@@ -74,6 +75,13 @@ impl Execution<'_> {
             Source::Image(image) if source == "/" => Ok(Self::image_chain(image)),
             _ => Ok(self.select(at.step, &selection(from, source, at.step.span), at.done)?.0),
         }
+    }
+
+    /// What a step's mounts read, for people: with its files where it is read in a context.
+    pub(crate) fn mount_notes(&self, at: At<'_>, inputs: &[Digest]) -> Vec<SourceNote> {
+        let select =
+            |from: &Source, path: &str| Ok(self.select(at.step, &selection(from, path, at.step.span), at.done)?.1);
+        explain::mount_notes(self, &at.step.op, inputs, select)
     }
 
     /// A cache begins with all of its source.

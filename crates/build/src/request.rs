@@ -14,6 +14,7 @@ use crate::contract::InputData;
 
 /// A build, as asked for.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct BuildRequest {
     /// The specification's four fields.
     pub input: InputData,
@@ -53,6 +54,8 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, ContextSource>,
     /// `--annotation`: of the image's manifest.
     pub annotations: BTreeMap<String, String>,
+    /// `--explain`: an [`crate::event::Event::Explained`] at the end.
+    pub explain: bool,
     /// `--allow-secret`
     pub allowed_secrets: Allowed,
     /// `--verify`

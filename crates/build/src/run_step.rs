@@ -11,6 +11,7 @@ use kuz_sandbox::{Exit, Hidden, RunStep, SandboxError, StartError, Stdio};
 use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, Stream};
 use crate::execute::{Execution, Outcome};
+use crate::explain::Surrounding;
 use crate::layers::Layer;
 use crate::mounts::{At, Prepared};
 use crate::redact::Redactor;
@@ -34,6 +35,8 @@ impl Execution<'_> {
             return Ok(known);
         }
         (self.session.events)(Event::StepStarted(name.clone()));
+        self.notes.keyed(stand.stage.number, name.step, &key);
+        self.keep_step(&stand.chain, &step.op, &key, self.mount_notes(at, &inputs), self.surroundings_shown());
         let mounts = self.prepare_mounts(at, run)?;
         let mut hidden = mounts.secrets.clone();
         hidden.extend(secrets(run, &self.session.machine.proxies));
@@ -100,10 +103,20 @@ impl Execution<'_> {
     }
 
     /// What the request says of a command's surroundings, beside what the plan says.
-    fn surroundings(&self) -> Digest {
+    pub(crate) fn surroundings(&self) -> Digest {
         let BuildRequest { hosts, shm_size, ulimits, .. } = self.request;
         let hostname = self.hostname();
         Digest::of(format!("hosts {hosts:?} shm {shm_size:?} limits {ulimits:?} name {hostname:?}").as_bytes())
+    }
+
+    /// The same for people.
+    pub(crate) fn surroundings_shown(&self) -> Vec<Surrounding> {
+        let BuildRequest { hosts, shm_size, ulimits, .. } = self.request;
+        let hosts = hosts.iter().map(|(name, address)| ("--add-host".to_owned(), format!("{name}:{address}")));
+        let limits = ulimits.iter().map(|limit| ("--ulimit".to_owned(), format!("{limit:?}")));
+        let shm = shm_size.map(|bytes| ("--shm-size".to_owned(), bytes.to_string()));
+        let name = self.hostname().map(|name| (SANDBOX_HOSTNAME.to_owned(), name.clone()));
+        hosts.chain(limits).chain(shm).chain(name).collect()
     }
 
     /// The host name that a build argument gives.

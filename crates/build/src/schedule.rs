@@ -16,8 +16,16 @@ use crate::session::Session;
 pub(crate) struct Stages(Vec<OnceLock<StageDone>>);
 
 impl Stages {
-    fn none_of(count: usize) -> Self {
+    /// None of so many is done.
+    pub(crate) fn none_of(count: usize) -> Self {
         Self(std::iter::repeat_with(OnceLock::new).take(count).collect())
+    }
+
+    /// This one is done. It stays as it was if it was before.
+    pub(crate) fn set(&self, place: usize, stage: StageDone) {
+        if let Some(slot) = self.0.get(place) {
+            let _ = slot.set(stage);
+        }
     }
 
     /// A stage, if it is done.
@@ -100,12 +108,12 @@ pub(crate) fn all(
     };
     let drive = || {
         while let Some(place) = take() {
-            let Some((stage, slot)) = stages.get(place).zip(done.0.get(place)) else { return };
+            let Some(stage) = stages.get(place) else { return };
             let outcome = work(place, stage, &done);
             let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
             board.running -= 1;
             match outcome {
-                Ok(finished) => drop(slot.set(finished)),
+                Ok(finished) => done.set(place, finished),
                 Err(error) => {
                     board.stopped = true;
                     failure.note(session, error);

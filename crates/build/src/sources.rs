@@ -33,8 +33,8 @@ const FINGERPRINTS: &str = "fingerprints";
 pub(crate) enum Sources {
     /// From this machine or the network, in the order of the words.
     Pieces(Vec<Piece>),
-    /// From a stage or image.
-    Layers(Vec<Layer>, Vec<Selected>),
+    /// From a stage or image, with the digests of the files' contents, in order.
+    Layers(Vec<Layer>, Vec<Selected>, Vec<[u8; 32]>),
 }
 
 /// What one word, or one match of it, selects.
@@ -45,6 +45,8 @@ pub(crate) enum Piece {
         context: Rc<Context>,
         /// What was selected.
         source: Source,
+        /// The digests of its entries' contents, in order.
+        contents: Vec<Option<[u8; 32]>>,
         /// The time that all of it gets.
         mtime: Option<i64>,
     },
@@ -120,10 +122,10 @@ impl Execution<'_> {
             } else {
                 let wanted = self.wanted(step, copy, word)?;
                 for mut source in self.select_local(from, &context, &wanted, word)? {
-                    let digest = fingerprint::digest(&context, &mut source.entries, &mut cache)
+                    let (digest, contents) = fingerprint::digest_each(&context, &mut source.entries, &mut cache)
                         .map_err(|error| self.context_error(from, &error, word.span))?;
                     part(&mut hash, source.name(), source.is_dir(), &digest);
-                    pieces.push(Piece::Local { context: Rc::clone(&context), source, mtime: from.mtime });
+                    pieces.push(Piece::Local { context: Rc::clone(&context), source, contents, mtime: from.mtime });
                 }
             }
             hash.update(b"word");
@@ -255,7 +257,7 @@ impl Execution<'_> {
                 .map_err(|error| BuildError::store(format!("read files for line {}", self.line(step.span)), error))?
         };
         let mut hash = blake3::Hasher::new();
-        let mut digests = digests.iter();
+        let mut contents = digests.iter();
         for source in &chosen {
             let mut content = blake3::Hasher::new();
             for entry in &source.entries {
@@ -268,7 +270,7 @@ impl Execution<'_> {
                 // The kind, with the numbers of a device.
                 content.update(format!("{:?}\n", header.kind).as_bytes());
                 if header.kind == Kind::File {
-                    content.update(digests.next().map_or(&[0; 32], |digest| digest));
+                    content.update(contents.next().map_or(&[0; 32], |digest| digest));
                 }
             }
             part(&mut hash, &source.name, source.is_dir(), content.finalize().as_bytes());
@@ -276,7 +278,7 @@ impl Execution<'_> {
         for mark in marks {
             hash.update(&(mark as u64).to_le_bytes());
         }
-        Ok((Digest::of(hash.finalize().as_bytes()), Sources::Layers(layers, chosen)))
+        Ok((Digest::of(hash.finalize().as_bytes()), Sources::Layers(layers, chosen, digests)))
     }
 
     /// The regular files of a selection, in order, by the trees that hold them.

@@ -62,6 +62,14 @@ Examples:
 
 Exit code 1 if there is an error. Rules: docs/verify.md";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  kuz explain                            what the next build would do anew, and why
+  kuz explain --last                     what the last build did anew, why, and how long it took
+  kuz build --explain -t app .           the same after a build
+
+Flags are those of kuz build: give the same as in the build. Details: docs/explain.md";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
@@ -76,6 +84,9 @@ pub(crate) enum Command {
     /// Say whether an image will run: its command, its libraries, and hints
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Say why steps are hits or misses: of the next build, or with --last of the last one
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Box<ExplainArgs>),
     /// Show the plan of a build, every step expanded, without building
     Plan(PlanArgs),
     /// Start an image in the sandbox
@@ -198,6 +209,9 @@ pub(crate) struct BuildArgs {
     /// Check the Dockerfile only (as `kuz check --target`)
     #[arg(long)]
     pub(crate) check: bool,
+    /// Say afterwards, on standard error, why steps were hits or misses
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Instead of building: check, outline or targets; `,format=json` for programs
     #[arg(long, value_name = "WHAT", conflicts_with = "check")]
     pub(crate) call: Option<String>,
@@ -323,6 +337,19 @@ pub(crate) struct InitArgs {
     /// Show the files instead of writing them
     #[arg(long)]
     pub(crate) print: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The last build that was no repetition, instead of the next one
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Every flag of `kuz build`: those that change what is built count
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,7 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),

@@ -97,7 +97,11 @@ impl Progress {
             }
             Event::Warnings(findings) => state.say(render::findings(findings, self.colour).trim_end()),
             Event::Verdict(found) => state.say(verdict::text(found, self.colour).trim_end()),
-            Event::ResolveStarted { .. } | Event::Unpacking { .. } | Event::OutputStarted { .. } => {}
+            // An explanation comes after everything else.
+            Event::ResolveStarted { .. }
+            | Event::Unpacking { .. }
+            | Event::OutputStarted { .. }
+            | Event::Explained(_) => {}
         }
     }
 

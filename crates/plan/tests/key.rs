@@ -228,7 +228,9 @@ fn preimages_hide_secrets() {
     let secret = "c4n4ry-value";
     let run = Run {
         argv: vec![text("sh"), text("-c"), format!("login {secret} && PASSWORD=other-canary make")],
-        env: [(text("DEPLOY_TOKEN"), text(secret)), (text("URL"), format!("https://u:{secret}@h/x"))].into_iter().collect(),
+        env: [(text("DEPLOY_TOKEN"), text(secret)), (text("URL"), format!("https://u:{secret}@h/x"))]
+            .into_iter()
+            .collect(),
         mounts: vec![secret_mount(secret)],
         ..run()
     };

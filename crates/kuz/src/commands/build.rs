@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use kuz_build::contract::{InputData, OutputResult};
+use kuz_build::event::Event;
 use kuz_build::request::{Allowed, BuildRequest, Dest, OutputSpec, Verify};
 use kuz_build::{Built, Network, Platform, Reference};
 
@@ -44,8 +46,15 @@ pub(crate) fn run(arguments: &BuildArgs) -> u8 {
         let _ = std::fs::remove_file(stale);
     }
     let cancel = signals::listen(true);
-    let outcome = kuz_build::build(&request, &machine, &cancel, &|event| progress.on(&event));
+    let explanation = Mutex::new(None);
+    let outcome = kuz_build::build(&request, &machine, &cancel, &|event| match event {
+        Event::Explained(found) => *explanation.lock().unwrap_or_else(PoisonError::into_inner) = Some(found),
+        event => progress.on(&event),
+    });
     progress.close();
+    if let Some(found) = explanation.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        progress.say(&super::explain::text(&found));
+    }
     let outcome = outcome.and_then(|built| write_files(arguments, &request, &built).map(|()| built));
     match outcome {
         Ok(built) => {
@@ -103,7 +112,7 @@ fn write(path: &Path, text: &str) -> Result<(), kuz_build::error::BuildError> {
 }
 
 /// The flags as a request, or what is wrong with them and what to do.
-fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
+pub(crate) fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
     arguments.refused.check()?;
     let build_args = build_args(&arguments.build_args)?;
     for tag in &arguments.tags {
@@ -155,6 +164,7 @@ fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         outputs,
         contexts: named::contexts(&arguments.contexts)?,
         annotations: named::annotations(&arguments.annotations)?,
+        explain: arguments.explain,
         allowed_secrets: Allowed::new(&arguments.allowed_secrets)?,
         verify: match arguments.verify {
             VerifyArg::Off => Verify::Off,

@@ -11,6 +11,7 @@ mod calls;
 mod check;
 mod contexts;
 mod contract;
+mod explain;
 mod faults;
 mod git;
 mod golden;
