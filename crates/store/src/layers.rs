@@ -17,6 +17,8 @@ use crate::records::Refs;
 pub(crate) const LAYER: &str = "layer";
 /// The kind of path indexes.
 pub(crate) const INDEX: &str = "index";
+/// The kind of what passes over layers found in their files.
+pub(crate) const CONTENTS: &str = "contents";
 
 /// The kind of facts about a layer's files.
 pub(crate) const FACTS: &str = "facts";
@@ -101,6 +103,16 @@ impl Store {
     pub fn record_verdict(&self, image: &ImageId, verdict: &[u8]) -> Result<(), StoreError> {
         let refs = Refs { blobs: vec![image.0.clone()], ..Refs::default() };
         self.put_with(VERDICT, &image.to_string(), verdict, &refs)
+    }
+
+    /// What a pass over a layer found in its files, in a form that is its finder's own.
+    pub fn contents(&self, diff_id: &DiffId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(CONTENTS, &diff_id.to_string())
+    }
+
+    /// Remembers that. It goes with the layer.
+    pub fn record_contents(&self, diff_id: &DiffId, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put(CONTENTS, &diff_id.to_string(), bytes)
     }
 
     fn keep_index(&self, diff_id: &DiffId, index: Arc<LayerIndex>) -> Arc<LayerIndex> {

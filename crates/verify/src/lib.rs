@@ -20,6 +20,7 @@ pub mod hygiene;
 pub mod python;
 pub mod rules;
 pub mod secrets;
+pub mod size;
 pub mod subject;
 #[cfg(test)]
 mod testing;
