@@ -25,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) size: Option<u64>,
     /// Layers of the base that are not in the store. Only a build that does nothing but push leaves any.
     pub(crate) absent: Vec<Layer>,
+    /// The layers, lowest first.
+    pub(crate) diff_ids: Vec<DiffId>,
 }
 
 impl Execution<'_> {
@@ -89,6 +91,7 @@ impl Execution<'_> {
             manifest: Descriptor::new(media_type::MANIFEST, manifest, manifest_bytes.len() as u64),
             size: absent.is_empty().then_some(size),
             absent,
+            diff_ids: config.rootfs.diff_ids,
         })
     }
 

@@ -45,6 +45,7 @@ mod schedule;
 mod scratch;
 mod selection;
 mod session;
+pub mod size;
 mod sources;
 pub mod start;
 mod supported;
@@ -111,11 +112,15 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     let execution = Execution::new(session, request, &inputs, &plan)?;
     let started = Instant::now();
     let done = execution.run();
-    if let Some(explanation) = explain::conclude(&execution, started.elapsed()) {
+    let concluded = explain::conclude(&execution, started.elapsed());
+    if let Some(explanation) = concluded.explanation {
         (session.events)(Event::Explained(Box::new(explanation)));
     }
     let done = done?;
     let mut image = execution.assemble(&done)?;
+    if !concluded.repeated {
+        size::keep_origins(&execution, &done, &image.diff_ids);
+    }
     session.cancelled()?;
     if !image.absent.is_empty() && request.verify == request::Verify::Error {
         // Whoever wants no image that will not run wants it looked at as a whole.

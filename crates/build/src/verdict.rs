@@ -213,6 +213,12 @@ impl Execution<'_> {
     pub(crate) fn judge(&self, done: &Stages, image: &Image) -> Result<Option<String>, BuildError> {
         let Some(facts) = &self.facts else { return Ok(None) };
         let fails = self.request.verify == Verify::Error;
+        if !image.absent.is_empty() {
+            let absent = image.absent.len();
+            let text = format!("the image is not verified: {absent} layers of its base were left in the registry");
+            (self.session.events)(Event::Note { text: text + " (--verify=error fetches them)" });
+            return Ok(None);
+        }
         let verdict = match self.verdict(done, image, facts) {
             Ok(verdict) => verdict,
             Err(error @ BuildError::Cancelled) => return Err(error),

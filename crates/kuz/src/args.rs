@@ -70,6 +70,14 @@ Examples:
 
 Flags are those of kuz build: give the same as in the build. Details: docs/explain.md";
 
+const SIZE_EXAMPLES: &str = "\
+Examples:
+  kuz size app
+  kuz size app --against app:old         what one has more of than the other
+  kuz size app --format html -o app.html a page with a treemap
+
+Sizes are powers of 1024, as ls -h and du -h write them. Details: docs/size.md";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
@@ -91,6 +99,9 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Start an image in the sandbox
     Run(RunArgs),
+    /// Say where an image's bytes are: stages, layers, directories, packages, waste
+    #[command(after_help = SIZE_EXAMPLES)]
+    Size(SizeArgs),
     /// Fetch an image from a registry
     Pull(PullArgs),
     /// Push an image to a registry
@@ -444,6 +455,32 @@ pub(crate) struct RunArgs {
     /// Replaces CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SizeArgs {
+    /// Name, id or the beginning of an id
+    pub(crate) image: String,
+    /// Compare it with another image
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) against: Option<String>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: SizeFormat,
+    /// Write it to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SizeFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// A page that needs nothing else, with a treemap
+    Html,
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,7 @@ fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
         Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Size(arguments) => commands::size::run(&arguments),
         Command::Pull(arguments) => commands::remote::pull(&arguments),
         Command::Push(arguments) => commands::remote::push(&arguments),
         Command::Tag { image, name } => commands::images::tag(&image, &name),

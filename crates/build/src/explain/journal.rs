@@ -174,12 +174,20 @@ fn parse(json: &[u8]) -> Option<Kept> {
     (kept.now.version == VERSION).then_some(kept)
 }
 
+/// The end of a build's steps.
+pub(crate) struct Concluded {
+    /// Every step hit, as in the build before.
+    pub(crate) repeated: bool,
+    /// Where it was asked for.
+    pub(crate) explanation: Option<Explanation>,
+}
+
 /// The end of a build's steps, also of one that failed: keeps its journal if it is no repetition, and explains it if
 /// that was asked for.
-pub(crate) fn conclude(execution: &Execution<'_>, took: Duration) -> Option<Explanation> {
+pub(crate) fn conclude(execution: &Execution<'_>, took: Duration) -> Concluded {
     // A build that was called off tells nothing about its steps.
     if execution.session.cancel.is_cancelled() {
-        return None;
+        return Concluded { repeated: true, explanation: None };
     }
     let notes = execution.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
     let place = place(execution.request);
@@ -191,7 +199,7 @@ pub(crate) fn conclude(execution: &Execution<'_>, took: Duration) -> Option<Expl
     let repeated = notes.values().all(|note| note.end == Some(StepEnd::Cached))
         && old.is_some_and(|(known, _)| known == sum.as_bytes());
     if repeated && !execution.request.explain {
-        return None;
+        return Concluded { repeated, explanation: None };
     }
     let before = old.and_then(|(_, json)| parse(json)).map(|kept| kept.now);
     let mut now = journal(execution, &notes);
@@ -205,7 +213,7 @@ pub(crate) fn conclude(execution: &Execution<'_>, took: Duration) -> Option<Expl
             let _ = store.put(JOURNAL, &place, &[sum.as_bytes(), json.as_slice()].concat());
         }
     }
-    explanation
+    Concluded { repeated, explanation }
 }
 
 /// Stands for all keys of a build and for what its stages stand on.

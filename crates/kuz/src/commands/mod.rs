@@ -11,6 +11,7 @@ mod passed;
 pub(crate) mod plan;
 pub(crate) mod remote;
 pub(crate) mod run;
+pub(crate) mod size;
 pub(crate) mod store;
 pub(crate) mod verify;
 

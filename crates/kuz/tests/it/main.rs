@@ -24,6 +24,7 @@ mod kit;
 mod layers;
 mod mounts;
 mod probes;
+mod size;
 mod sources;
 mod steps;
 mod traces;
