@@ -133,6 +133,7 @@ fn private_keys() {
         ("app/code.c", format!("#define PEM \"{begin}\""), ""),
         ("app/key.pem", armour("RSA PRIVATE KEY", "", &[0; 600], "\n"), ""),
         ("app/key.pem", rsa.replacen("MII", "AII", 1), ""),
+        ("app/doc.md", format!("{}EXAMPLE{}", &rsa[..200], &rsa[207..]), ""),
         ("app/pub.asc", armour("PGP PUBLIC KEY BLOCK", "", &pgp, "\n"), ""),
     ]);
 }

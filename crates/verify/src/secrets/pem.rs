@@ -33,6 +33,10 @@ pub(super) fn pem(found: &Found<'_>) -> Verdict {
     let body = body.get(..body.len().min(KEY_TEXT)).unwrap_or_default();
     let Some(end) = memchr::memmem::find(body, b"-----END") else { return Verdict::No };
     let Some(armour) = read(body.get(..end).unwrap_or_default()) else { return Verdict::No };
+    // Manuals write this into what was a key; nobody draws it by chance.
+    if memchr::memmem::find(&armour.text, b"EXAMPLE").is_some() {
+        return Verdict::No;
+    }
     let Ok(key) = LENIENT.decode(&armour.text) else { return Verdict::No };
     if key.len() < SHORTEST || distinct(&key) < DISTINCT {
         return Verdict::No;
