@@ -64,7 +64,7 @@ pub(super) struct Floor {
 pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<Floor>> {
     let folder = room.path.join("floor");
     let inside = folder.to_string_lossy().into_owned();
-    let floor = |name: &str, of: &[Phase], repeats, kind| Floor {
+    let one = |name: &str, of: &[Phase], repeats, kind| Floor {
         name: name.into(),
         of: of.to_vec(),
         times: 1.0,
@@ -77,7 +77,7 @@ pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<
     match workload.name {
         "recipe" => {
             let layers = layers(&bases.join("python-3.10"))?;
-            let mut floors = vec![floor("fork + exec of `/bin/true`", &[Phase::Noop, Phase::Edit], 10, {
+            let mut floors = vec![one("fork + exec of `/bin/true`", &[Phase::Noop, Phase::Edit], 10, {
                 Kind::Program(words(&["/bin/true"]))
             })];
             if let Some((name, gunzip)) = GUNZIP.iter().find(|(name, _)| program::find(name).is_some()) {
@@ -85,25 +85,25 @@ pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<
                 unpack.push(folder.join("unpacked").to_string_lossy().into_owned());
                 unpack.extend(layers.iter().map(|layer| layer.to_string_lossy().into_owned()));
                 let name = format!("full base's layers: `{name} \\| tar -x`, one after another");
-                floors.push(floor(&name, &[Phase::Cold], 1, Kind::Fresh(vec!["unpacked"], unpack)));
+                floors.push(one(&name, &[Phase::Cold], 1, Kind::Fresh(vec!["unpacked"], unpack)));
             }
             if is_root() {
                 make_root(&folder, &layers)?;
                 let list = context.join("libraries.list");
                 let pip = words(&["unshare", "--mount", "sh", "-c", PIP, "sh", &inside, &list.to_string_lossy()]);
-                floors.push(floor("pip alone, in a ready root", &[Phase::Cold], 1, Kind::Fresh(overlay, pip)));
+                floors.push(one("pip alone, in a ready root", &[Phase::Cold], 1, Kind::Fresh(overlay, pip)));
             }
             Ok(floors)
         }
         "run" if is_root() => {
             let namespaces = ["unshare", "--mount", "--pid", "--fork"];
             make_root(&folder, &layers(&bases.join("python-3.10-slim"))?)?;
-            let root = folder.join("root").to_string_lossy().into_owned();
+            let ready = folder.join("root").to_string_lossy().into_owned();
             let enter: Vec<&str> = namespaces.iter().copied().chain(["sh", "-c", ENTER, "sh", &inside]).collect();
-            let chroot: Vec<&str> = namespaces.iter().copied().chain(["chroot", &root, "/bin/true"]).collect();
+            let plain: Vec<&str> = namespaces.iter().copied().chain(["chroot", &ready, "/bin/true"]).collect();
             let mut floors = vec![
-                floor("`unshare … chroot ROOT /bin/true`", &[Phase::NoCache], 10, Kind::Program(words(&chroot))),
-                floor(
+                one("`unshare … chroot ROOT /bin/true`", &[Phase::NoCache], 10, Kind::Program(words(&plain))),
+                one(
                     "the same with overlay and pivot_root, by `sh`, `mount`, `pivot_root`",
                     &[Phase::NoCache],
                     10,
@@ -121,8 +121,8 @@ pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<
             let tar = words(&["tar", "-cf", &copy, "-C", &tree.to_string_lossy(), "."]);
             fs::create_dir_all(&folder).map_err(Problem::file("make", &folder))?;
             Ok(vec![
-                floor("`tar -c` into a file", &[Phase::Cold], 2, Kind::Program(tar)),
-                floor("walk + lstat, all processors", &[Phase::Noop], 5, Kind::Walk(tree)),
+                one("`tar -c` into a file", &[Phase::Cold], 2, Kind::Program(tar)),
+                one("walk + lstat, all processors", &[Phase::Noop], 5, Kind::Walk(tree)),
             ])
         }
         "blob" => {
@@ -135,12 +135,10 @@ pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<
                 .map(|(_, hash)| {
                     let script = format!("rm -f \"$2\"; cat \"$1\" | tee \"$2\" | {hash} > \"$2.sum\"");
                     let name = format!("`cat \\| tee FILE \\| {hash}`");
-                    floor(&name, &[Phase::Cold], 1, Kind::Program(words(&["sh", "-c", &script, "sh", &blob, &copy])))
+                    one(&name, &[Phase::Cold], 1, Kind::Program(words(&["sh", "-c", &script, "sh", &blob, &copy])))
                 })
                 .collect();
-            floors.push(floor("fork + exec of `/bin/true`", &[Phase::Noop], 10, {
-                Kind::Program(words(&["/bin/true"]))
-            }));
+            floors.push(one("fork + exec of `/bin/true`", &[Phase::Noop], 10, Kind::Program(words(&["/bin/true"]))));
             Ok(floors)
         }
         _ => Ok(Vec::new()),

@@ -250,33 +250,32 @@ fn differences(what: &str, tolerance: f64, kept: &BTreeMap<String, u64>, now: &B
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Not as _;
+
     use super::*;
 
     /// The release program, if it is there and newer than what it is made of.
     fn release_program(workspace: &Workspace) -> Result<PathBuf, Missing> {
         let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let program = workspace.target.join(host).join("release/kuz");
-        let built = fs::metadata(&program).and_then(|metadata| metadata.modified());
-        let built = built.map_err(|_| "no release program: `cargo xtask release` makes it".to_owned())?;
-        let sources = newest(&workspace.root.join("crates")).max(newest(&workspace.root.join("Cargo.lock")));
-        if sources.is_some_and(|sources| sources > built) {
-            return Err("the release program is older than its sources: `cargo xtask release` makes it anew".into());
+        let missing = |_| "no release program: `cargo xtask release` makes it".to_owned();
+        let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+        let built = time(&program).map_err(missing)?;
+        let sources = fs::read_to_string(program.with_extension("d")).map_err(missing)?;
+        match sources_in(&sources).iter().find(|source| time(source).is_ok_and(|changed| changed <= built).not()) {
+            None => Ok(program),
+            Some(source) => {
+                let name = source.strip_prefix(&workspace.root).unwrap_or(source).display();
+                Err(format!("the release program is older than {name}: `cargo xtask release` makes it anew"))
+            }
         }
-        Ok(program)
     }
 
-    /// The time of the newest source file at or below a path; tests are none of the program's.
-    fn newest(path: &Path) -> Option<SystemTime> {
-        let metadata = fs::metadata(path).ok()?;
-        if metadata.is_file() {
-            return metadata.modified().ok();
-        }
-        let of_program = |path: &Path| {
-            let name = path.file_name().unwrap_or_default();
-            name != "tests" && name != "testkit" && (path.is_dir() || path.extension().is_some_and(|end| end == "rs"))
-        };
-        let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter(|path| of_program(path)).filter_map(|path| newest(&path)).max()
+    /// What cargo says that a program is made of: `PROGRAM: SOURCE…`, with blanks in names escaped.
+    fn sources_in(text: &str) -> Vec<PathBuf> {
+        let sources = text.lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_, sources)| sources);
+        let names = sources.replace("\\ ", "\0");
+        names.split(' ').filter(|name| !name.is_empty()).map(|name| name.replace('\0', " ").into()).collect()
     }
 
     /// Compares one kind of count, or says why not.
@@ -331,17 +330,13 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_source_is_found_and_tests_do_not_count() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str, seconds: u64| {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let file = File::create(path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
-        };
-        for (name, seconds) in [("a/src/lib.rs", 100), ("b/src/x/y.rs", 200), ("a/tests/t.rs", 900), ("a/x.txt", 901)] {
-            at(name, seconds);
+    fn sources_are_read_from_what_cargo_writes() {
+        for (text, expected) in [
+            ("/t/kuz: /a/lib.rs /b/x.rs\n", vec!["/a/lib.rs", "/b/x.rs"]),
+            ("/t/kuz: /a\\ b/lib.rs\n", vec!["/a b/lib.rs"]),
+            ("", vec![]),
+        ] {
+            assert_eq!(sources_in(text), expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{text}");
         }
-        assert_eq!(newest(folder.path()), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(200)));
     }
 }

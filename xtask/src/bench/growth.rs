@@ -63,8 +63,7 @@ impl What {
             Self::Layers => (vec![1, 4, 12, 40, 120], None),
             Self::Steps => (vec![1, 10, 100, 300, 1_000], None),
             Self::Stages => (vec![1, 7, 20, 70, 200], None),
-            Self::Bytes => (vec![1, 10, 100, 1_000], Some(10_000)),
-            Self::Store => (vec![1, 10, 100, 1_000], Some(10_000)),
+            Self::Bytes | Self::Store => (vec![1, 10, 100, 1_000], Some(10_000)),
         };
         if extent.quick {
             sizes.truncate(3);

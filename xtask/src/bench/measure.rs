@@ -58,6 +58,8 @@ pub(super) struct Bench<'a> {
     pub(super) clock: &'a Clock,
     pub(super) room: &'a Room,
     pub(super) rounds: usize,
+    /// Builders much like another are measured in every workload too.
+    pub(super) likes: bool,
 }
 
 impl Bench<'_> {
@@ -96,6 +98,11 @@ impl Bench<'_> {
         Ok(measured)
     }
 
+    /// Whether a builder is measured in a workload.
+    pub(super) fn takes_part(&self, builder: &dyn Builder, workload: &Workload) -> bool {
+        self.likes || builder.much_like().is_none() || workload.tells_likes_apart()
+    }
+
     /// Steps that are done anew find their base unpacked: one build before.
     fn warm(&self, builders: &mut [Box<dyn Builder>], workload: &Workload, measured: &mut Measured) -> Outcome {
         if workload.phases.iter().all(|(phase, _)| *phase != Phase::NoCache) {
@@ -129,7 +136,8 @@ impl Bench<'_> {
             let number = (turn + offset) % builders.len();
             let broken = (0..=phase_number)
                 .any(|earlier| measured.phases.get(&(earlier, number)).is_some_and(|one| one.failed.is_some()));
-            let Some(builder) = builders.get_mut(number).filter(|_| !broken) else { continue };
+            let measured_here = |one: &&mut Box<dyn Builder>| self.takes_part(one.as_ref(), workload);
+            let Some(builder) = builders.get_mut(number).filter(|_| !broken).filter(measured_here) else { continue };
             let job = Job { no_cache: phase == Phase::NoCache, ..workload.job.clone() };
             let command = match phase {
                 Phase::Cold => {

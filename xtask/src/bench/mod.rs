@@ -99,7 +99,7 @@ fn within_room(options: &Options, workspace: &Workspace, kuz: &Path, layouts: &P
         for (name, reason) in &absent {
             say(&format!("not measured: {name}: {reason}"));
         }
-        let bench = Bench { clock: &clock, room: &room, rounds: options.runs };
+        let bench = Bench { clock: &clock, room: &room, rounds: options.runs, likes: options.named };
         for name in workloads {
             let folder = room.path.join("contexts");
             let Some(workload) = workloads::make(name, &folder, workspace, options.quick)? else { continue };
@@ -107,8 +107,12 @@ fn within_room(options: &Options, workspace: &Workspace, kuz: &Path, layouts: &P
             let measured = bench.measure(&mut all, &workload, &floors)?;
             let names: Vec<&str> = all.iter().map(|builder| builder.name()).collect();
             let section = results::section(&workload, &names, &floors, &measured);
-            let builders = all.iter().map(|one| Named { name: one.name().into(), about: one.version() }).collect();
-            let absent = absent.iter().map(|(name, reason)| Named { name: (*name).into(), about: reason.clone() });
+            let (here, left_out): (Vec<_>, Vec<_>) =
+                all.iter().partition(|one| bench.takes_part(one.as_ref(), &workload));
+            let with = |name: &str, about: &str| Named { name: name.into(), about: about.into() };
+            let builders = here.iter().map(|one| with(one.name(), &one.version())).collect();
+            let left_out = left_out.iter().map(|one| with(one.name(), one.much_like().unwrap_or_default()));
+            let absent = absent.iter().map(|(name, reason)| with(name, reason)).chain(left_out);
             results.workloads.push(Section {
                 day: today(),
                 machine: machine::describe(),

@@ -26,12 +26,15 @@ pub(crate) enum Request {
 }
 
 /// What and how to measure.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Options {
     /// Names of parts.
     pub(super) only: Vec<String>,
     pub(super) runs: usize,
     pub(super) peers: Vec<String>,
+    /// Whether peers were named: then all that were are measured in every part.
+    pub(super) named: bool,
     pub(super) quick: bool,
     pub(super) full: bool,
     pub(super) out: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl Request {
             only: all(&parts),
             runs: RUNS,
             peers: all(&PEERS),
+            named: false,
             quick: false,
             full: false,
             out: None,
@@ -67,7 +71,10 @@ impl Request {
             match word.split_once('=') {
                 Some(("--only", names)) => options.only = chosen(names, &parts).ok_or_else(wrong)?,
                 Some(("--peers", "none")) => options.peers = Vec::new(),
-                Some(("--peers", names)) => options.peers = chosen(names, &PEERS).ok_or_else(wrong)?,
+                Some(("--peers", names)) => {
+                    options.peers = chosen(names, &PEERS).ok_or_else(wrong)?;
+                    options.named = true;
+                }
                 Some(("--runs", number)) => {
                     let number = number.parse().ok().filter(|number| (1..=MOST_RUNS).contains(number));
                     runs = Some(number.ok_or_else(wrong)?);
@@ -97,6 +104,7 @@ mod tests {
     fn options_choose_parts_peers_and_rounds() {
         let Ok(Request::Measure(all)) = Request::parse(&[]) else { panic!("no options are options") };
         assert_eq!((all.only.len(), all.peers.len(), all.runs, all.write), (5, 5, RUNS, false));
+        assert!(!all.named);
         let words = ["--only=recipe,growth", "--peers=docker,buildah", "--quick", "--out=x", "--write", "--full"];
         let Ok(Request::Measure(some)) = Request::parse(&words) else { panic!("{words:?}") };
         assert_eq!(

@@ -138,8 +138,9 @@ fn open(title: &str, height: f64) -> String {
     );
     let mut dark = String::from("text{fill:#f5f5f4}.bg{fill:#0d1117}.grid{stroke:#3f3f46}");
     for (at, (light_colour, dark_colour)) in COLOURS.iter().enumerate() {
-        style += &format!(".c{at}{{fill:{light_colour}}}.l{at}{{stroke:{light_colour}}}");
-        dark += &format!(".c{at}{{fill:{dark_colour}}}.l{at}{{stroke:{dark_colour}}}");
+        let of = |colour: &str| format!(".c{at}{{fill:{colour}}}.l{at}{{stroke:{colour}}}");
+        style += &of(light_colour);
+        dark += &of(dark_colour);
     }
     let title = escaped(title);
     format!(

@@ -66,12 +66,17 @@ pub(super) struct Workload {
 }
 
 impl Workload {
+    /// Whether it tells apart builders that share most of their code: their clients and how they run steps.
+    pub(super) fn tells_likes_apart(&self) -> bool {
+        matches!(self.name, "recipe" | "run")
+    }
+
     /// Changes the file that [`Phase::Edit`] is about.
     pub(super) fn edit(&self, count: usize) -> Outcome {
         let mut text = fs::read_to_string(&self.edited).map_err(Problem::file("read", &self.edited))?;
         let kept = text.find("# edit ").unwrap_or(text.len());
         text.truncate(kept);
-        text.push_str(&format!("# edit {count}\n"));
+        text += &["# edit ", &count.to_string(), "\n"].concat();
         fs::write(&self.edited, text).map_err(Problem::file("write", &self.edited))
     }
 }

@@ -25,6 +25,7 @@ mod layers;
 mod mounts;
 mod probes;
 mod size;
+mod secrets;
 mod sources;
 mod steps;
 mod traces;

@@ -65,6 +65,10 @@ impl Builder for Buildah {
         &["buildah", "podman", "conmon", "runc"]
     }
 
+    fn much_like(&self) -> Option<&'static str> {
+        (self.name == "podman").then_some("builds with buildah's code; `--peers=…,podman` measures it here too")
+    }
+
     fn reset(&mut self) -> Outcome {
         quietly(self.command().args(["rm", "--all"]))?;
         quietly(self.command().args(["rmi", "--all", "--force"]))

@@ -43,6 +43,10 @@ pub(super) trait Builder {
     fn daemons(&self) -> Vec<u32> {
         Vec::new()
     }
+    /// Why only what tells it from another builder is measured, unless it is asked for by name.
+    fn much_like(&self) -> Option<&'static str> {
+        None
+    }
     /// Whether a second build can find anything of the first.
     fn caches(&self) -> bool {
         true
@@ -71,8 +75,11 @@ impl Site {
     }
 }
 
+/// A builder's name and why it is not measured.
+pub(super) type Absent = (&'static str, String);
+
 /// The peers that were asked for: those that are here, and why the others are not.
-pub(super) fn find(site: &Site, wanted: &[String]) -> (Vec<Box<dyn Builder>>, Vec<(&'static str, String)>) {
+pub(super) fn find(site: &Site, wanted: &[String]) -> (Vec<Box<dyn Builder>>, Vec<Absent>) {
     let (mut found, mut absent) = (Vec::new(), Vec::new());
     for name in PEERS {
         if !wanted.iter().any(|one| one == name) {
