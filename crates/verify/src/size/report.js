@@ -50,11 +50,15 @@
     return placed;
   };
 
-  const show = (focus) => {
-    const here = path[path.length - 1];
-    const box = { x: 0, y: 0, w: map.clientWidth || 1000, h: map.clientHeight || 480 };
-    map.replaceChildren();
-    for (const { node, x, y, w, h } of layout(here.children || [], box)) {
+  const LEVELS = 5;
+  const TITLE = 20;
+  const EDGE = 3;
+
+  // The children of the last directory of a trail, in a box; those with room show theirs inside. Gives how many it drew.
+  const draw = (trailed, box, whole, level) => {
+    const here = trailed[trailed.length - 1];
+    const placed = layout(here.children || [], box);
+    for (const { node, x, y, w, h } of placed) {
       const opens = (node.children || []).length > 0;
       const tile = document.createElement(opens ? "button" : "div");
       tile.className = "tile";
@@ -63,15 +67,23 @@
       const label = `${node.name}, ${human(node.bytes)}, ${part} % of ${here.name}, ${node.files} files`;
       tile.title = label;
       tile.setAttribute("aria-label", label);
-      tile.style.cssText = `left:${(100 * x) / box.w}%;top:${(100 * y) / box.h}%;width:${(100 * w) / box.w}%;height:${(100 * h) / box.h}%;background:${colour(node.name)}`;
-      for (const text of [node.name, human(node.bytes)]) {
-        const span = document.createElement("span");
-        span.textContent = text;
-        tile.append(span);
-      }
-      if (opens) tile.addEventListener("click", () => { path.push(node); show(true); });
+      tile.style.cssText = `left:${(100 * x) / whole.w}%;top:${(100 * y) / whole.h}%;width:${(100 * w) / whole.w}%;height:${(100 * h) / whole.h}%;background:${colour(node.name)}`;
+      const span = document.createElement("span");
+      span.textContent = `${node.name} ${human(node.bytes)}`;
+      tile.append(span);
+      if (opens) tile.addEventListener("click", () => { path = [...trailed, node]; show(true); });
       map.append(tile);
+      const inside = { x: x + EDGE, y: y + TITLE, w: w - 2 * EDGE, h: h - TITLE - EDGE };
+      if (opens && level > 1 && inside.w > 60 && inside.h > 40) draw([...trailed, node], inside, whole, level - 1);
     }
+    return placed.length;
+  };
+
+  const show = (focus) => {
+    const here = path[path.length - 1];
+    const whole = { x: 0, y: 0, w: map.clientWidth || 1000, h: map.clientHeight || 480 };
+    map.replaceChildren();
+    const drawn = draw(path, whole, whole, LEVELS);
     trail.replaceChildren();
     path.forEach((node, index) => {
       const button = document.createElement("button");
@@ -83,6 +95,7 @@
     });
     said.textContent = `${path.map((node) => node.name).join(" ")}: ${human(here.bytes)} in ${here.files} files`;
     if (focus && map.firstElementChild) map.firstElementChild.focus();
+    return drawn;
   };
 
   map.addEventListener("keydown", (event) => {
@@ -99,6 +112,5 @@
     }
   });
   window.addEventListener("resize", () => show(false));
-  show(false);
-  document.documentElement.dataset.ready = String(map.children.length);
+  document.documentElement.dataset.ready = String(show(false));
 })();
