@@ -61,7 +61,26 @@ pub struct Placed {
     pub made_by: Option<String>,
 }
 
+impl Placed {
+    /// The finding on one line, with its file if the words do not name it.
+    pub fn headline(&self) -> String {
+        let message = &self.finding.message;
+        match &self.finding.path {
+            Some(path) if rules::is_secret(self.finding.rule) && !message.contains(path.as_str()) => {
+                format!("{path}: {message}")
+            }
+            _ => message.clone(),
+        }
+    }
+}
+
 impl Verdict {
+    /// The findings of these rules alone.
+    fn only(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.findings.retain(|placed| wanted(placed.finding.rule));
+        self
+    }
+
     /// Findings of a level.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|placed| placed.finding.level == level).count()
@@ -73,7 +92,7 @@ impl Verdict {
         let first = self.findings.iter().find(|placed| placed.finding.level > Level::Note)?;
         let counted = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
         let counted = counted.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
-        let mut text = format!("verify: {}: {}", counted.collect::<Vec<_>>().join(", "), first.finding.message);
+        let mut text = format!("verify: {}: {}", counted.collect::<Vec<_>>().join(", "), first.headline());
         if let Some(advice) = &first.finding.advice {
             let _ = write!(text, "; {}", advice.text);
             if let Some(line) = advice.lines.first() {
@@ -238,9 +257,11 @@ impl Execution<'_> {
         let told = verdict.told();
         let summary = told.summary();
         if !told.findings.is_empty() {
-            (self.session.events)(Event::Verdict(Box::new(told)));
+            (self.session.events)(Event::Verdict(Box::new(told.clone())));
         }
         if failed {
+            // Why it failed, and not what else was found.
+            let summary = if fails { summary } else { told.only(rules::is_secret).summary() };
             return Err(BuildError::Unsound(summary.unwrap_or_default()));
         }
         Ok(summary)

@@ -31,7 +31,7 @@ fn one(placed: &Placed, verdict: &Verdict, renderer: &Renderer) -> String {
         Level::Warning => Severity::WARNING,
         Level::Note => Severity::NOTE,
     };
-    let message = clean_line(&finding.message);
+    let message = clean_line(&placed.headline());
     let mut group = Group::with_title(level.primary_title(message.as_str()).id(finding.rule));
     if let Some(span) = placed.span {
         let end = verdict.source.len();
