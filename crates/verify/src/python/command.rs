@@ -49,12 +49,14 @@ pub(super) struct Launch {
     pub(super) first: Vec<String>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) scripts: Vec<Script>,
+    /// Gunicorn's own configuration, which may change where modules are looked for.
+    pub(super) settings: Option<String>,
     /// Files that must exist: the words that name them, the path.
     pub(super) files: Vec<(String, String)>,
 }
 
 /// Words before a program that only start it: the word, and how many words of its own follow it.
-const WRAPPERS: [(&str, usize); 19] = [
+const WRAPPERS: [(&str, usize); 15] = [
     ("exec", 0),
     ("tini", 0),
     ("dumb-init", 0),
@@ -69,10 +71,6 @@ const WRAPPERS: [(&str, usize); 19] = [
     ("gosu", 1),
     ("su-exec", 1),
     ("setuidgid", 1),
-    ("poetry", 1),
-    ("pipenv", 1),
-    ("pdm", 1),
-    ("hatch", 1),
     ("env", 0),
 ];
 
@@ -173,9 +171,8 @@ impl Launch {
                 let app = option(words, &["--app", "-A"]).or_else(|| env("FLASK_APP"));
                 if let Some(app) = app {
                     let (module, attribute) = app.split_once(':').map_or((app.as_str(), None), |(m, a)| (m, Some(a)));
-                    if let Some(stem) = module.strip_suffix(".py") {
-                        self.first.insert(0, directory_of(module));
-                        self.want(base_name(stem), attribute, &format!("flask --app {app}"));
+                    if module.ends_with(".py") {
+                        self.scripts.push(Script { path: module.to_owned(), main: false });
                     } else {
                         self.want(module, attribute, &format!("flask --app {app}"));
                     }
@@ -220,10 +217,11 @@ impl Launch {
                 }
             }
         }
-        if let Some(file) = option(&all, &["-c", "--config"])
-            && !file.starts_with("python:")
-        {
+        let config = option(&all, &["-c", "--config"]);
+        self.settings = Some(config.clone().unwrap_or_else(|| "gunicorn.conf.py".into()));
+        if let Some(file) = config.filter(|file| !file.starts_with("python:")) {
             let path = file.strip_prefix("file:").unwrap_or(&file).to_owned();
+            self.settings = Some(path.clone());
             self.files.push((format!("-c {file}"), path));
         }
     }
@@ -346,7 +344,8 @@ fn option(words: &[String], names: &[&str]) -> Option<String> {
     found
 }
 
-/// The words without those that only start the program.
+/// The words without those that only start the program. Those that choose an environment of their own (`poetry run`, `uv run`)
+/// stay: which Python that is cannot be told.
 fn unwrap(words: &[String]) -> &[String] {
     let mut words = words;
     // A chain of a few at most.
@@ -355,7 +354,6 @@ fn unwrap(words: &[String]) -> &[String] {
         let name = base_name(first);
         let own = match WRAPPERS.iter().find(|(wrapper, _)| *wrapper == name) {
             Some((_, own)) => *own,
-            None if name == "uv" && rest.first().is_some_and(|word| word == "run") => 1,
             None => return words,
         };
         let mut rest = rest.get(own..).unwrap_or_default();
@@ -444,7 +442,7 @@ mod tests {
             ("daphne -b 0.0.0.0 -p 80 project.asgi:application", "/app", "project.asgi:application"),
             ("granian --interface asgi --host 0.0.0.0 main:app", "/app", "main:app"),
             ("flask --app hello:create run", "/app", "hello:create"),
-            ("flask --app src/hello.py run", "src,/app", "hello"),
+            ("flask --app src/hello.py run", "/app", ""),
             ("celery -A proj worker -l info", "/app", "proj"),
             ("celery --app=proj.app:celery beat", "/app", "proj.app:celery"),
             ("env A=b -S gosu app nice uvicorn main:app", "/app", "main:app"),

@@ -376,12 +376,10 @@ impl Imports<'_, '_> {
             // Something of that name somewhere may be what the program then finds.
             let names = [format!("{top}.py"), top.to_owned()];
             let names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-            let there = self
-                .image
-                .tree
-                .named(&names, 40)
-                .into_iter()
-                .find(|path| !self.python.library.as_ref().is_some_and(|library| path.starts_with(&library.path)));
+            let there = self.image.tree.named(&names, 40).into_iter().find(|path| {
+                let library = self.python.library.as_ref();
+                super::read::is_installed(path) || !library.is_some_and(|library| path.starts_with(&library.path))
+            });
             if let Some(there) = there {
                 use std::fmt::Write as _;
                 let _ = write!(

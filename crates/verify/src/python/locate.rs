@@ -204,8 +204,13 @@ impl<'a, 'i> Finder<'a, 'i> {
         let start = format!("{name}.");
         for (file, _) in dir.names().filter(|(file, _)| file.starts_with(start.as_bytes())) {
             let Ok(text) = std::str::from_utf8(file) else { continue };
-            if let Some(why) = self.python.abi.refuses_extension(text) {
-                return In::Unfit(dir.join(file), why);
+            match self.python.abi.refuses_extension(text) {
+                Some(why) => return In::Unfit(dir.join(file), why),
+                // What exactly this Python looks for is not known, and nothing speaks against it.
+                None if self.python.abi.extension.is_none() && text.ends_with(".so") => {
+                    return In::Found(self.found(dir, text, Kind::Extension, origin, Vec::new()));
+                }
+                None => {}
             }
         }
         In::Nothing

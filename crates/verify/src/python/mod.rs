@@ -62,9 +62,13 @@ pub fn reached(subject: &Subject<'_>, command: &Argv) -> BTreeSet<Path> {
 /// Both answers, for callers that need both.
 pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTreeSet<Path>)> {
     let image = Image { subject, tree: Tree::new(subject.stack.layers()), env: &command.env, cwd: &command.cwd };
-    let launch = Launch::read(command);
+    let mut launch = Launch::read(command);
+    packages_of_scripts(&image, &mut launch);
     let started = Started::of(&image, &launch);
     let python = Python::at(&image, &started.interpreter?)?;
+    if launch.settings.as_deref().is_some_and(|file| moves_path(&image, file)) {
+        python.changed.set(true);
+    }
     let distributions = installed::distributions(&image, &python);
     let foreign = installed::foreign_sites(&image, &python);
     let finder = Finder::new(&image, &python, &launch.first);
@@ -106,6 +110,39 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
     Some((findings, reached))
 }
 
+/// `fastapi run` and `flask --app` take a file, and import it as a part of the packages that it lies in.
+fn packages_of_scripts(image: &Image<'_>, launch: &mut Launch) {
+    for script in std::mem::take(&mut launch.scripts) {
+        let path = image.absolute(&script.path);
+        if script.main || image.tree.at(path.as_bytes()).is_none() {
+            launch.scripts.push(script);
+            continue;
+        }
+        let (mut folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
+        let mut module = file.trim_end_matches(".py").to_owned();
+        while let Some((parent, name)) = folder.rsplit_once('/')
+            && image.tree.at(format!("{folder}/__init__.py").as_bytes()).is_some()
+        {
+            module = if module == "__init__" { name.to_owned() } else { format!("{name}.{module}") };
+            folder = parent;
+        }
+        launch.first.insert(0, if folder.is_empty() { "/".into() } else { folder.to_owned() });
+        launch.wanted.push(Wanted { module, attribute: None, words: script.path });
+    }
+}
+
+/// Whether gunicorn's configuration may change where modules are looked for.
+fn moves_path(image: &Image<'_>, file: &str) -> bool {
+    if file.starts_with("python:") {
+        return true;
+    }
+    let path = image.absolute(file);
+    let Some(facts) = image.fact(path.as_bytes(), |facts| &facts.modules) else {
+        return image.tree.at(path.as_bytes()).is_some();
+    };
+    !facts.is_static() || ["chdir", "pythonpath", "wsgi_app"].iter().any(|name| facts.line_of(name).is_some())
+}
+
 /// What a command starts.
 struct Started {
     /// The interpreter's path.
@@ -131,12 +168,15 @@ impl Started {
                 program = words.find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or_default();
             }
             if is_python(base_name(program)) {
-                return Self { interpreter: image.which(program), script, is_python: true };
+                return Self {
+                    interpreter: image.which(program).or_else(|| any_python(image)),
+                    script,
+                    is_python: true,
+                };
             }
         }
-        // A server whose first line is not known, or which is missing: the image's Python is what would run it.
-        let known =
-            !launch.wanted.is_empty() && (script.is_none() || line.is_none_or(|line| line.starts_with("/bin/sh")));
+        // A server that is missing, or whose interpreter's path is too long for a first line: the image's Python is what would run it.
+        let known = !launch.wanted.is_empty() && line.is_some_and(|line| line.starts_with("/bin/sh"));
         let missing = launch.program.is_some() && script.is_none();
         Self { interpreter: any_python(image), script, is_python: known || missing }
     }

@@ -1,6 +1,6 @@
-//! A source without what its module level does not need: bodies of functions, long strings, comments.
+//! A source without what its module level does not need: bodies of functions and classes, long strings, comments.
 //!
-//! Nine tenths of an installed package are bodies of functions, and parsing is what costs. One pass over the bytes, by logical
+//! Nine tenths of an installed package are bodies, and parsing is what costs. One pass over the bytes, by logical
 //! lines, leaves them out; what remains has the same statements on the same lines and is parsed like any other source. It is no
 //! parser: where its view of strings and brackets may be wrong it gives up, and the caller parses the whole file. Names
 //! that functions declare `global` are passed on apart.
@@ -19,6 +19,12 @@ pub(super) struct Pruned<'s> {
 
 /// Prunes a source. `None` where only a parser can tell what is a string and what is not.
 pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
+    // A class that imports something is rare enough to look at such a file again.
+    pass(source, false).or_else(|| pass(source, true))
+}
+
+/// One pass. Bodies of classes are left out too unless `classes`; `None` then also for a class that imports something.
+fn pass(source: &str, classes: bool) -> Option<Pruned<'_>> {
     let mut scan = Scan {
         source,
         bytes: source.as_bytes(),
@@ -27,8 +33,9 @@ pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
         interpolated: false,
     };
     let mut globals = Vec::new();
-    // How far the function is indented whose body is left out.
-    let mut function: Option<usize> = None;
+    // How far what is left out is indented: the outermost function or class, and a function in that class.
+    let mut block: Option<(usize, bool)> = None;
+    let mut method: Option<usize> = None;
     let mut longest = 0;
     while scan.at < scan.bytes.len() {
         let start = scan.at;
@@ -43,23 +50,33 @@ pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
             }
             _ => {}
         }
-        if function.is_some_and(|outer| indent > outer) {
+        if let Some((_, is_class)) = block.filter(|(outer, _)| indent > *outer) {
             let line = scan.at;
-            scan.logical_line(false)?;
+            let last = scan.logical_line(false)?;
             if rest.starts_with(b"global ") {
                 let names = source.get(line + 7..scan.at)?.split(['#', '\n', ';']).next().unwrap_or_default();
                 globals.extend(names.split(',').map(str::trim).filter(|name| !name.is_empty()));
             }
+            method = method.filter(|method| indent > *method);
+            if is_class && method.is_none() {
+                if function_name(rest).is_some() && last == b':' {
+                    method = Some(indent);
+                } else if rest.starts_with(b"import ") || rest.starts_with(b"from ") {
+                    return None;
+                }
+            }
             continue;
         }
-        function = None;
-        if let Some(name) = function_name(rest) {
+        (block, method) = (None, None);
+        let function = function_name(rest).map(|name| (name, "def "));
+        let class = || class_name(rest).filter(|_| !classes).map(|name| (name, "class "));
+        if let Some((name, word)) = function.or_else(class) {
             scan.text.push_str(source.get(start..scan.at)?);
-            scan.text.push_str("def ");
+            scan.text.push_str(word);
             scan.text.push_str(std::str::from_utf8(name).ok()?);
             scan.text.push_str("(): pass");
             if scan.logical_line(false)? == b':' {
-                function = Some(indent);
+                block = Some((indent, word == "class "));
             }
         } else {
             let before = scan.text.len();
@@ -69,6 +86,13 @@ pub(super) fn prune(source: &str) -> Option<Pruned<'_>> {
         }
     }
     Some(Pruned { text: scan.text, globals, longest: (!scan.interpolated).then_some(longest) })
+}
+
+/// The name that `class` defines.
+fn class_name(line: &[u8]) -> Option<&[u8]> {
+    let name = line.strip_prefix(b"class ")?.trim_ascii_start();
+    let end = name.iter().position(|byte| matches!(byte, b'(' | b'[' | b' ' | b'\t' | b':'))?;
+    name.get(..end).filter(|name| !name.is_empty())
 }
 
 /// The name that `def` or `async def` defines.
@@ -270,10 +294,12 @@ mod tests {
         let pruned = prune(source).unwrap();
         let expected = "\n\"\"\"\n\"\"\"\nimport a  \n\
             def f(): pass\n\n\n\n\n\n\n\n\n\
-            class C(B):\n    x = 'a#b'\n    @p\n    def m(): pass\n    y = f\"\"\"\n\"\"\"\n\
+            class C(): pass\n\n\n\n\n\n\
             if a and \\\n   b:\n    def g(): pass\n\n    z = {\n 'k': 1 }\nelse: w = 2";
         assert_eq!(pruned.text, expected);
         assert_eq!(pruned.globals, ["ONE", "TWO"]);
+        let class = "class C:\n    x = 1\n    def f(s):\n        import hidden\n    import seen\n";
+        assert_eq!(prune(class).unwrap().text, "class C:\n    x = 1\n    def f(): pass\n\n    import seen\n");
         assert_eq!(pruned.text.lines().count(), source.lines().count());
     }
 

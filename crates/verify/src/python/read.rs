@@ -55,8 +55,8 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
     guarded(&decoded, !is_installed(path), None).or_else(unread)
 }
 
-/// Words in the body of a function by which it may bind names of its module.
-const SHOWS_NOT: [&str; 3] = ["globals(", "sys.modules", "exec("];
+/// Words by which a module may have names that its statements do not bind.
+const SHOWS_NOT: [&str; 6] = ["globals(", "sys.modules", "exec(", "f_globals", "deferredimport", "initpkg"];
 
 /// Parses what is not too deep. The parser is not ours: if it fails on something, nothing is known about that file.
 /// `longest` is an upper bound of its depth, where one is known.

@@ -148,6 +148,9 @@ impl<'a> Python<'a> {
                 && !python.sites.iter().any(|known| known.path == dir.path)
             {
                 python.read_pth(image, &dir);
+                if dir.get(b"sitecustomize.py").is_some() || dir.get(b"usercustomize.py").is_some() {
+                    python.changed.set(true);
+                }
                 python.sites.push(dir);
             }
         }
@@ -341,6 +344,8 @@ fn abi<'a>(image: &Image<'a>, minor: u8, free_threaded: bool, library: Option<&R
         "amd64" => "x86_64",
         "arm64" => "aarch64",
         "386" => "i686",
+        // Its wheels are named by what the processor is called, which a platform does not say.
+        "arm" => "",
         other => other,
     };
     let has = |folders: [&str; 4], start: &str| {

@@ -101,13 +101,18 @@ impl Abi {
         if !tag.starts_with("cpython-") || self.suffixes().contains(&format!(".{tag}.so")) {
             return (tag.starts_with("pypy")).then(|| "is for PyPy".into());
         }
-        let ours = match &self.extension {
-            Some(extension) => extension.clone(),
-            None => format!("cpython-3{}-{}-linux", self.minor, self.machine),
-        };
         // Old extension modules carry no machine.
-        (tag != format!("cpython-3{}", self.minor))
-            .then(|| format!("is for `{tag}`, and this Python looks for `{ours}`"))
+        if tag == format!("cpython-3{}", self.minor) {
+            return None;
+        }
+        let t = if self.free_threaded { "t" } else { "" };
+        let Some(ours) = &self.extension else {
+            let fits = tag.starts_with(&format!("cpython-3{}{t}-", self.minor))
+                && tag.contains(&self.machine)
+                && self.musl.is_none_or(|musl| !tag.contains(if musl { "linux-gnu" } else { "linux-musl" }));
+            return (!fits).then(|| format!("is for `{tag}`, and this is Python 3.{}{t}", self.minor));
+        };
+        Some(format!("is for `{tag}`, and this Python looks for `{ours}`"))
     }
 }
 

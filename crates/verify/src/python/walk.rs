@@ -352,11 +352,21 @@ impl<'a, 'w> Walk<'a, 'w> {
         let mut loads = Vec::new();
         for name in import.names.iter().flatten().filter(|name| &***name != "*") {
             let bound = self.binds(&base, &found, name);
+            let full = format!("{base}.{name}");
             if bound == Binds::Yes {
-                self.check_cycle(node, import, &base, name, certain);
+                // A package that is still running may bind it only later, by this very import: then it is the submodule.
+                let pending = self.names.get(&base).is_some_and(|other| {
+                    let it = &self.nodes[*other];
+                    let line = found.facts.and_then(|facts| facts.line_of(name)).unwrap_or(0);
+                    it.state == State::Running && line >= it.line
+                });
+                if pending && matches!(self.finder.find(&full), Answer::Found(_)) {
+                    loads.extend(self.chain(&full).last().copied());
+                } else {
+                    self.check_cycle(node, import, &base, name, certain);
+                }
                 continue;
             }
-            let full = format!("{base}.{name}");
             match self.finder.find(&full) {
                 Answer::Found(_) => loads.extend(self.chain(&full).last().copied()),
                 Answer::Missing(_) if bound == Binds::No => {
@@ -374,16 +384,14 @@ impl<'a, 'w> Walk<'a, 'w> {
     fn check_cycle(&mut self, node: usize, import: &Import, base: &str, name: &str, certain: bool) {
         let Some(&other) = self.names.get(base) else { return };
         let it = &self.nodes[other];
-        if other == node || it.state != State::Running {
+        // Packages of others are shipped as they run; their cycles are their business.
+        let own = self.nodes[node].found.origin == Some(Origin::App);
+        if other == node || it.state != State::Running || !own {
             return;
         }
         let Some(bound) = it.found.facts.and_then(|facts| facts.line_of(name)).filter(|bound| *bound > it.line) else {
             return;
         };
-        // The module system looks for a submodule of that name as well.
-        if matches!(self.finder.find(&format!("{base}.{name}")), Answer::Found(_)) {
-            return;
-        }
         let what = What::Cycle { module: base.to_owned(), name: name.to_owned(), line: it.line, bound };
         self.problem(node, import.line, import.place, certain, what);
     }

@@ -280,6 +280,57 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ),
     ("latin source", "uvicorn main:app", "app/main.py: # -*- coding: utf-8 -*-\\nimport x\\napp = 1\napp/x.py:", ""),
     (
+        "fastapi run in a package",
+        "fastapi run pkg/main.py",
+        "app/pkg/__init__.py:
+app/pkg/main.py: from .x import app
+app/pkg/x.py: app = 1
+usr/local/bin/fastapi: #!/usr/local/bin/python
+usr/local/lib/python3.10/site-packages/fastapi_cli/__init__.py:",
+        "",
+    ),
+    (
+        "fastapi run of nothing",
+        "fastapi run main.py",
+        "usr/local/bin/fastapi: #!/usr/local/bin/python
+usr/local/lib/python3.10/site-packages/fastapi_cli/__init__.py:",
+        "/app/main.py is not in the image",
+    ),
+    (
+        "gunicorn's file moves",
+        "gunicorn -c conf.py main:app",
+        "app/conf.py: chdir = 'src'
+app/src/main.py: app = 1
+usr/local/bin/gunicorn: #!/usr/local/bin/python",
+        "",
+    ),
+    (
+        "an environment of its own",
+        "poetry run uvicorn main:app",
+        "usr/local/bin/poetry: #!/usr/local/bin/python
+app/main.py: import yaml\\napp = 1",
+        "",
+    ),
+    (
+        "a site that changes",
+        "uvicorn main:app",
+        "usr/local/lib/python3.10/site-packages/sitecustomize.py: import sys
+app/main.py: import yaml\\napp = 1",
+        "",
+    ),
+    (
+        "a package's own vendor directory",
+        "uvicorn main:app",
+        "app/main.py: import st\\napp = 1\nusr/local/lib/python3.10/site-packages/st/__init__.py: import sys\\nsys.path.extend([v])\\nimport vendored\nusr/local/lib/python3.10/site-packages/st/_vendor/vendored/__init__.py:",
+        "",
+    ),
+    (
+        "a package imports its submodule",
+        "uvicorn pkg:app",
+        "app/pkg/__init__.py: from pkg import sub\\nfrom pkg.b import app\napp/pkg/sub.py: from pkg.b import c\napp/pkg/b.py: c = 1\\nimport pkg.sub\\napp = 1",
+        "",
+    ),
+    (
         "two distributions that do not go together",
         "uvicorn main:app",
         "app/main.py: import one\\napp = 1
