@@ -53,9 +53,6 @@ fn compress_layer(session: &Session<'_>, layer: &Descriptor) -> Result<Descripto
     let (digest, size) = writer.commit(None).map_err(|error| BuildError::store("compress a layer", error))?;
     let bytes = record.map_or(layer.size, |record| record.bytes);
     let blobs = vec![LayerBlob { digest: digest.clone(), size, media_type: media_type::LAYER_GZIP.to_owned() }];
-    session
-        .store
-        .record_layer(&LayerRecord { diff_id, bytes, blobs })
-        .map_err(|error| BuildError::store("record a layer", error))?;
+    session.record_forms(&LayerRecord { diff_id, bytes, blobs })?;
     Ok(Descriptor::new(media_type::LAYER_GZIP, digest, size))
 }

@@ -329,9 +329,12 @@ impl<'a> Execution<'a> {
     /// The layer of a step that was done before, if it is still here in some form.
     pub(crate) fn recall(&self, stand: &Stand<'_>, key: &Digest) -> Result<Option<Outcome>, BuildError> {
         let known = self.look_up(stand, key)?;
-        // There is something to do: what will be judged is read beside it.
-        if let (None, Some(facts)) = (&known, &self.facts) {
-            facts.begin();
+        if known.is_none() {
+            // There is something to do: a request to stop must be heard, and what will be judged is read beside it.
+            self.session.cancel.attend();
+            if let Some(facts) = &self.facts {
+                facts.begin();
+            }
         }
         Ok(known)
     }

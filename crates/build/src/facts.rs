@@ -2,7 +2,8 @@
 //!
 //! A layer is wanted as soon as it is known and read once its tar is in the store, on threads of its own, which begin
 //! with the first step that misses: a build that does nothing starts none. Whoever wants the facts in the end helps with
-//! what is left and waits for the rest. Facts are kept in the store by diff id.
+//! what is left and waits for the rest. Facts are kept in the store by diff id, with an imprint of each layer: where that is
+//! enough to know an earlier verdict again, the facts themselves are not even read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
@@ -13,7 +14,7 @@ use std::thread::JoinHandle;
 use kuz_image::{DiffId, compress};
 use kuz_sandbox::Cancel;
 use kuz_store::Store;
-use kuz_verify::LayerFacts;
+use kuz_verify::{Imprint, LayerFacts};
 
 use crate::error::BuildError;
 use crate::session::Session;
@@ -60,9 +61,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     wanted: BTreeSet<DiffId>,
-    queue: VecDeque<DiffId>,
+    queue: VecDeque<(DiffId, Depth)>,
     busy: BTreeSet<DiffId>,
     known: BTreeMap<DiffId, Arc<LayerFacts>>,
+}
+
+/// How much is needed of a layer's facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// That they and the imprint are in the store.
+    Stored,
+    /// Here.
+    Read,
 }
 
 impl Facts {
@@ -83,7 +93,7 @@ impl Facts {
         let mut state = self.shared.state();
         for diff_id in diff_ids {
             if state.wanted.insert(diff_id.clone()) {
-                state.queue.push_back(diff_id.clone());
+                state.queue.push_back((diff_id.clone(), Depth::Stored));
             }
         }
         drop(state);
@@ -122,10 +132,38 @@ impl Facts {
     /// The facts of these layers, in order.
     pub(crate) fn get(&self, diff_ids: &[DiffId]) -> Result<Vec<Arc<LayerFacts>>, BuildError> {
         self.want(diff_ids);
-        if diff_ids.iter().filter(|diff_id| self.lacks(diff_id)).count() > 1 {
+        let lacking: Vec<DiffId> = diff_ids.iter().filter(|diff_id| self.lacks(diff_id)).cloned().collect();
+        if lacking.len() > 1 {
+            let mut state = self.shared.state();
+            state.queue.retain(|(waiting, _)| !lacking.contains(waiting));
+            state.queue.extend(lacking.into_iter().map(|diff_id| (diff_id, Depth::Read)));
+            drop(state);
+            self.shared.changed.notify_all();
             self.begin();
         }
         diff_ids.iter().map(|diff_id| self.one(diff_id)).collect()
+    }
+
+    /// What the checks can see of these layers, in order; `None` if an index is missing or damaged.
+    pub(crate) fn imprints(&self, diff_ids: &[DiffId]) -> Result<Option<Vec<Imprint>>, BuildError> {
+        self.want(diff_ids);
+        let failed = |error: FactsError| BuildError::store("read a layer's imprint", error);
+        let known = diff_ids.iter().map(|diff_id| self.shared.imprint(diff_id).map_err(failed));
+        let known = known.collect::<Result<Vec<_>, _>>()?;
+        if known.iter().filter(|known| known.is_none()).count() > 1 {
+            self.begin();
+        }
+        let all = diff_ids.iter().zip(known).map(|(diff_id, known)| {
+            if let Some(known) = known {
+                return Ok(Some(known));
+            }
+            let facts = self.one(diff_id)?;
+            match self.shared.imprint(diff_id).map_err(failed)? {
+                Some(made) => Ok(Some(made)),
+                None => self.shared.make_imprint(diff_id, &facts).map_err(failed),
+            }
+        });
+        all.collect()
     }
 
     fn one(&self, diff_id: &DiffId) -> Result<Arc<LayerFacts>, BuildError> {
@@ -140,7 +178,7 @@ impl Facts {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         // Nobody reads it: still waiting in the queue, or it was not in the store when its turn came.
-        state.queue.retain(|waiting| waiting != diff_id);
+        state.queue.retain(|(waiting, _)| waiting != diff_id);
         state.busy.insert(diff_id.clone());
         drop(state);
         let read = self.shared.read(diff_id);
@@ -176,12 +214,12 @@ impl Shared {
     fn work(&self) {
         loop {
             let mut state = self.state();
-            let diff_id = loop {
+            let (diff_id, depth) = loop {
                 if self.stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if let Some(diff_id) = state.queue.pop_front() {
-                    break diff_id;
+                if let Some(next) = state.queue.pop_front() {
+                    break next;
                 }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
@@ -191,7 +229,10 @@ impl Shared {
             state.busy.insert(diff_id.clone());
             drop(state);
             // What went wrong is met again by whoever asks for this layer.
-            let read = self.read(&diff_id).ok();
+            let read = match depth {
+                Depth::Stored => self.prepare(&diff_id).ok().flatten(),
+                Depth::Read => self.read(&diff_id).ok(),
+            };
             self.done(&diff_id, read.as_ref());
         }
     }
@@ -206,6 +247,29 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
         known
+    }
+
+    /// Facts and imprint are in the store afterwards. Gives the facts, if they had to be read for that.
+    fn prepare(&self, diff_id: &DiffId) -> Result<Option<Arc<LayerFacts>>, FactsError> {
+        if self.imprint(diff_id)?.is_some() {
+            return Ok(None);
+        }
+        let facts = self.read(diff_id)?;
+        self.make_imprint(diff_id, &facts)?;
+        Ok(Some(facts))
+    }
+
+    /// A layer's imprint, from the store.
+    fn imprint(&self, diff_id: &DiffId) -> Result<Option<Imprint>, FactsError> {
+        Ok(self.store.imprint(diff_id)?.and_then(|bytes| Imprint::from_bytes(&bytes)))
+    }
+
+    /// Makes and keeps a layer's imprint; `None` if its index is not there yet.
+    fn make_imprint(&self, diff_id: &DiffId, facts: &LayerFacts) -> Result<Option<Imprint>, FactsError> {
+        let Some(index) = self.store.index(diff_id)? else { return Ok(None) };
+        let imprint = Imprint::of(&index, facts);
+        self.store.record_imprint(diff_id, &imprint.to_bytes())?;
+        Ok(Some(imprint))
     }
 
     /// From the store, or from the layer's tar in it.

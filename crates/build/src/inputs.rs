@@ -75,6 +75,9 @@ pub(crate) fn texts(request: &BuildRequest) -> Result<(String, Vec<u8>, PathBuf,
 fn files(session: &Session<'_>, request: &BuildRequest) -> Result<(String, Vec<u8>, LocalContext), BuildError> {
     let typed = request.input.build_context.as_deref().unwrap_or(".");
     let file_on_stdin = request.dockerfile_given && request.input.dockerfile_path == STDIN;
+    if file_on_stdin {
+        session.cancel.attend();
+    }
     let from_web = download::is_meant(&request.input.dockerfile_path) && request.dockerfile_given;
     let apart = if from_web { Some(from_the_web(session, &request.input.dockerfile_path)?) } else { None };
     if typed != STDIN && !remote_context::is_remote(typed) {
@@ -232,7 +235,8 @@ pub(crate) fn read_regular(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> 
         .read(true)
         .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default())
         .open(path)?;
-    let kind = file.metadata()?.file_type();
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
     if !kind.is_file() {
         let what = if kind.is_dir() {
             "a directory"
@@ -243,7 +247,7 @@ pub(crate) fn read_regular(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> 
         };
         return Err(std::io::Error::other(format!("it is {what}, not a file")));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(std::io::Error::other(format!("it is over the limit of {limit} bytes")));

@@ -162,6 +162,11 @@ impl<'s> Layers<'s> {
 
     /// The layer's tar was read through once: its diff id is verified, its size and path index are in the store.
     pub(crate) fn scan(&self, layer: &Layer) -> Result<(), BuildError> {
+        self.pass(layer, false)
+    }
+
+    /// Reads a layer's tar through, unless that was done before and need not be done `again`.
+    fn pass(&self, layer: &Layer, again: bool) -> Result<(), BuildError> {
         let (Layer::Base { diff_id, .. } | Layer::Tar(diff_id)) = layer else { return Ok(()) };
         let turn = self.turn(Work::Read, &diff_id.0);
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,9 +175,9 @@ impl<'s> Layers<'s> {
             _ => self.session.blob_of(diff_id)?,
         };
         let known = self.session.layer(diff_id)?;
-        if known.is_some_and(|known| known.blobs.iter().any(|have| have.digest == blob.digest))
-            && self.session.index(diff_id)?.is_some()
-        {
+        let known = known.is_some_and(|known| known.blobs.iter().any(|have| have.digest == blob.digest));
+        // An image with a million files has large indexes: they are not read before somebody needs them.
+        if !again && known && self.session.has_index(diff_id)? {
             return Ok(());
         }
         self.session.cancelled()?;
@@ -217,7 +222,8 @@ impl<'s> Layers<'s> {
                 if let Some(index) = self.session.index(diff_id)? {
                     index
                 } else {
-                    self.scan(layer)?;
+                    // None, or one that cannot be believed.
+                    self.pass(layer, true)?;
                     self.session.index(diff_id)?.ok_or_else(|| gone(&diff_id.0))?
                 }
             }

@@ -87,6 +87,7 @@ pub(crate) fn fetch(session: &Session<'_>, text: &str, shown: &str, keep_git_dir
 /// Reads standard input to its end.
 pub(crate) fn from_stdin(session: &Session<'_>, shown: &str) -> Result<Remote, BuildError> {
     let keep = |error| BuildError::store("keep what came on standard input", error);
+    session.cancel.attend();
     let scratch = Scratch::new(&session.machine.store).map_err(keep)?;
     let mut file = tempfile::tempfile_in(scratch.path()).map_err(keep)?;
     let mut stdin = std::io::stdin().lock().take(STDIN_BYTES + 1);

@@ -18,6 +18,7 @@ use kuz_store::{LayerBlob, LayerRecord, Lease, NewTree, StepRecord, Store, Store
 
 use crate::error::BuildError;
 use crate::event::Event;
+use crate::known::Known;
 use crate::network::Network;
 use crate::passed::Passed;
 use crate::request::{BuildRequest, Machine};
@@ -43,6 +44,7 @@ pub struct Session<'a> {
     pub(crate) work: Cancel,
     pub(crate) events: &'a Events<'a>,
     lease: Mutex<Option<Lease>>,
+    known: Known,
     passed: OnceLock<Passed>,
     network: OnceLock<Network>,
     trees: OnceLock<Trees>,
@@ -69,7 +71,7 @@ impl<'a> Session<'a> {
         options.stop = kuz_store::Stop::when(move || stop.is_cancelled());
         let store = Store::open(Path::new(&machine.store), options)
             .map_err(|error| BuildError::store(format!("open the store `{}`", machine.store.display()), error))?;
-        say_wait(&store, false, events).map_err(failed)?;
+        say_wait(&store, false, cancel, events).map_err(failed)?;
         let lease = store.lease().map_err(failed)?;
         let session = Self {
             machine,
@@ -77,6 +79,7 @@ impl<'a> Session<'a> {
             cancel,
             events,
             lease: Mutex::new(None),
+            known: Known::default(),
             work: cancel.child(),
             passed: OnceLock::new(),
             network: OnceLock::new(),
@@ -105,13 +108,15 @@ impl<'a> Session<'a> {
 
     /// Gives up the part in the store: others may prune it from here on.
     pub(crate) fn release(&self) {
+        self.known.forget();
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Gives up the part in the store, since this process needs it for itself next, and says so if it has to wait.
     pub(crate) fn release_for_alone(&self) -> Result<(), BuildError> {
         self.release();
-        say_wait(&self.store, true, self.events).map_err(|error| BuildError::store("lock the store", error))
+        say_wait(&self.store, true, self.cancel, self.events)
+            .map_err(|error| BuildError::store("lock the store", error))
     }
 
     /// Takes part in the store again, after [`Self::release`].
@@ -154,6 +159,7 @@ impl<'a> Session<'a> {
         if let Some(network) = self.network.get() {
             return Ok(network);
         }
+        self.cancel.attend();
         let network = Network::start(self.machine)?;
         Ok(self.network.get_or_init(|| network))
     }
@@ -198,6 +204,7 @@ impl<'a> Session<'a> {
         if let Some(worker) = self.worker.get() {
             return Ok(worker);
         }
+        self.cancel.attend();
         let dir = trees.dir_clone().map_err(|error| BuildError::store("open the trees of the store", error))?;
         let ids = self.ids()?;
         let workplace = trees.begin().map_err(|error| BuildError::store("make room for the worker", error))?;
@@ -245,14 +252,18 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, BuildError> {
-        self.store
-            .open_blob(digest)
-            .map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))?
-            .ok_or_else(|| gone(digest))
+        let opened = self.store.open_blob(digest);
+        let opened = opened.map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))?;
+        opened.ok_or_else(|| {
+            self.known.forget_blob(digest);
+            gone(digest)
+        })
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> Result<bool, BuildError> {
-        self.store.has_blob(digest).map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))
+        let look = || self.store.has_blob(digest);
+        let found = self.known.blob(digest, look);
+        found.map_err(|error| BuildError::store(format!("read blob {}", digest.short()), error))
     }
 
     pub(crate) fn read_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, BuildError> {
@@ -299,8 +310,9 @@ impl<'a> Session<'a> {
 
     // Layers.
 
-    pub(crate) fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, BuildError> {
-        self.store.layer(diff_id).map_err(|error| BuildError::store("read a layer's record", error))
+    pub(crate) fn layer(&self, diff_id: &DiffId) -> Result<Option<Arc<LayerRecord>>, BuildError> {
+        let found = self.known.layer(diff_id, || self.store.layer(diff_id));
+        found.map_err(|error| BuildError::store("read a layer's record", error))
     }
 
     /// Bytes of a layer's uncompressed tar.
@@ -312,13 +324,17 @@ impl<'a> Session<'a> {
         self.store.index(diff_id).map_err(|error| BuildError::store("read a layer's index", error))
     }
 
+    pub(crate) fn has_index(&self, diff_id: &DiffId) -> Result<bool, BuildError> {
+        self.store.has_index(diff_id).map_err(|error| BuildError::store("read a layer's index", error))
+    }
+
     /// A blob with this layer that is here, undamaged: the uncompressed one if there is a choice.
     pub(crate) fn blob_of(&self, diff_id: &DiffId) -> Result<Descriptor, BuildError> {
         self.find_blob(diff_id)?.ok_or_else(|| gone(&diff_id.0))
     }
 
     pub(crate) fn find_blob(&self, diff_id: &DiffId) -> Result<Option<Descriptor>, BuildError> {
-        let mut blobs = self.layer(diff_id)?.map(|record| record.blobs).unwrap_or_default();
+        let mut blobs = self.layer(diff_id)?.map(|record| record.blobs.clone()).unwrap_or_default();
         blobs.sort_by_key(|blob| blob.digest != diff_id.0);
         for blob in blobs {
             if self.has_blob(&blob.digest)? {
@@ -341,8 +357,15 @@ impl<'a> Session<'a> {
             }],
         };
         self.store.record_index(&scanned.diff_id, scanned.index).map_err(failed)?;
-        self.store.record_layer(&record).map_err(failed)?;
+        self.record_forms(&record)?;
         Ok(scanned.diff_id)
+    }
+
+    /// Remembers forms of a layer beside those that are known.
+    pub(crate) fn record_forms(&self, record: &LayerRecord) -> Result<(), BuildError> {
+        let recorded = self.store.record_layer(record);
+        self.known.forget_layer(&record.diff_id);
+        recorded.map_err(|error| BuildError::store("record a layer", error))
     }
 
     /// A layer tar that was just written as a blob under its diff id.
@@ -439,8 +462,9 @@ impl<'a> Session<'a> {
 }
 
 /// A word before waiting for others who use the store.
-fn say_wait(store: &Store, alone: bool, events: &Events<'_>) -> Result<(), kuz_store::StoreError> {
+fn say_wait(store: &Store, alone: bool, cancel: &Cancel, events: &Events<'_>) -> Result<(), kuz_store::StoreError> {
     if let Some(what) = store.awaited(alone)? {
+        cancel.attend();
         events(Event::Note { text: format!("waiting for {what}") });
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The verdict on a finished image: facts, indexes and configuration to findings with their place in the Dockerfile.
 //!
-//! Kept by image id, so that an image that was judged is not judged again. A build hands in its other stages, which are
+//! Kept by image id, so that an image that was judged is not judged again; and by what the checks can see of an image
+//! (its layers' imprints), so that neither is one that differs only in what they cannot see. A build hands in its other stages, which are
 //! only looked into when something is missing. What cannot be judged fails nothing, unless the request says so.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use kuz_image::{DiffId, Digest, ImageConfig, ImageId, Stack};
 use kuz_plan::plan::Base;
 use kuz_verify::rules::{self, About};
 use kuz_verify::subject::OtherStage;
-use kuz_verify::{Advice, Finding, Level, StageFiles, Subject, dpkg};
+use kuz_verify::{Advice, Finding, Imprint, Level, StageFiles, Subject, dpkg};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::Image;
@@ -109,6 +110,46 @@ impl Verdict {
     }
 }
 
+/// The kind of records with verdicts by what the checks can see.
+const JUDGED: &str = "judged";
+
+/// A verdict by what the checks can see.
+#[derive(Debug, Serialize, Deserialize)]
+struct Judged {
+    /// The layers' exact imprints.
+    exact: Vec<[u8; 32]>,
+    findings: Vec<KeptFinding>,
+}
+
+impl Judged {
+    /// Its findings, if they hold for layers of these imprints, which are loosely equal to its own: where lines have
+    /// moved, nothing may have been said about the user's modules.
+    fn findings_for(self, imprints: &[Imprint]) -> Option<Vec<Finding>> {
+        let same = self.exact.iter().eq(imprints.iter().map(|imprint| &imprint.exact));
+        let of_package = |path: &String| path.contains("/site-packages/") || path.contains("/dist-packages/");
+        let holds = |finding: &KeptFinding| {
+            !finding.rule.starts_with("Python") || finding.path.as_ref().is_some_and(of_package)
+        };
+        if !same && !self.findings.iter().all(holds) {
+            return None;
+        }
+        self.findings.into_iter().map(KeptFinding::finding).collect()
+    }
+}
+
+/// All that a verdict depends on beside exact lines, as a key.
+fn sight(inputs: &str, base_layers: usize, config: &ImageConfig, imprints: &[Imprint]) -> Option<String> {
+    // Times are not looked at, and of layers only what their imprints tell.
+    let mut config = ImageConfig { created: None, ..config.clone() };
+    config.rootfs.diff_ids.clear();
+    for entry in &mut config.history {
+        entry.created = None;
+    }
+    let loose: Vec<_> = imprints.iter().map(|imprint| imprint.loose).collect();
+    let bytes = serde_json::to_vec(&(program(), inputs, base_layers, config, loose)).ok()?;
+    Some(Digest::of(&bytes).hex().to_owned())
+}
+
 /// A verdict as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -165,7 +206,7 @@ fn keep(session: &Session<'_>, id: &ImageId, inputs: &str, findings: &[Finding])
 
 /// Judges an image whose layers are in the store.
 fn find<'s>(
-    session: &Session<'_>,
+    layers: &Layers<'_>,
     facts: &Facts,
     config: &'s ImageConfig,
     others: Vec<OtherStage<'s>>,
@@ -174,7 +215,7 @@ fn find<'s>(
 ) -> Result<Vec<Finding>, BuildError> {
     let diff_ids = &config.rootfs.diff_ids;
     let facts = facts.get(diff_ids)?;
-    let index = |diff_id: &DiffId| session.index(diff_id)?.ok_or_else(|| BuildError::input("a layer has no index"));
+    let index = |diff_id: &DiffId| layers.index(&Layer::Tar(diff_id.clone()));
     let stack = Stack::new(diff_ids.iter().map(index).collect::<Result<Vec<_>, _>>()?);
     let subject = Subject { config, stack, facts, others, base_layers };
     Ok(kuz_verify::check(&subject, &|place| allowed.has(place)))
@@ -198,7 +239,7 @@ pub fn verify(session: &Session<'_>, name: &str, allowed: &Allowed) -> Result<Ve
         for layer in Layer::of_base(0, &config.rootfs.diff_ids) {
             layers.scan(&layer)?;
         }
-        let findings = find(session, &facts, config, Vec::new(), base_layers(config), allowed)?;
+        let findings = find(&layers, &facts, config, Vec::new(), base_layers(config), allowed)?;
         if allowed.is_empty() {
             keep(session, &found.id, "", &findings)?;
         }
@@ -286,14 +327,43 @@ impl Execution<'_> {
             let config = kuz_image::parse_config(&config)
                 .map_err(|error| BuildError::store("read the image's configuration", error))?;
             let others = others().map(|(name, done)| OtherStage::new(name, Built { execution: self, done })).collect();
-            let findings =
-                find(self.session, facts, &config, others, self.layers_below(), &self.request.allowed_secrets)?;
+            let findings = self.findings(facts, &config, &inputs, others)?;
             keep(self.session, &image.id, &inputs, &findings)?;
             findings
         };
         let places = self.places(done);
         let findings = findings.into_iter().map(|finding| places.place(finding)).collect();
         Ok(Verdict { file: self.inputs.file.clone(), source: self.inputs.dockerfile.source.clone(), findings })
+    }
+
+    /// What is found in an image that has no verdict yet: known of one that looks the same, or found anew.
+    fn findings<'s>(
+        &self,
+        facts: &Facts,
+        config: &'s ImageConfig,
+        inputs: &str,
+        others: Vec<OtherStage<'s>>,
+    ) -> Result<Vec<Finding>, BuildError> {
+        let store = &self.session.store;
+        let imprints = facts.imprints(&config.rootfs.diff_ids)?;
+        let sight =
+            imprints.and_then(|imprints| Some((sight(inputs, self.layers_below(), config, &imprints)?, imprints)));
+        if let Some((key, imprints)) = &sight {
+            let bytes = store.get(JUDGED, key).map_err(|error| BuildError::store("read a verdict", error))?;
+            let judged = bytes.and_then(|bytes| serde_json::from_slice::<Judged>(&bytes).ok());
+            if let Some(findings) = judged.and_then(|judged| judged.findings_for(imprints)) {
+                return Ok(findings);
+            }
+        }
+        let allowed = &self.request.allowed_secrets;
+        let findings = find(&self.layers, facts, config, others, self.layers_below(), allowed)?;
+        if let Some((key, imprints)) = &sight {
+            let exact = imprints.iter().map(|imprint| imprint.exact).collect();
+            let judged = Judged { exact, findings: findings.iter().map(KeptFinding::of).collect() };
+            let bytes = serde_json::to_vec(&judged).map_err(|error| BuildError::store("encode a verdict", error))?;
+            store.put(JUDGED, key, &bytes).map_err(|error| BuildError::store("record a verdict", error))?;
+        }
+        Ok(findings)
     }
 
     /// How many of the target's layers are its base image's.
@@ -409,5 +479,53 @@ impl Execution<'_> {
         let bytes = serde_json::to_vec(&all).map_err(|error| BuildError::store("encode a stage's packages", error))?;
         store.put(OWNERS, done.chain.hex(), &bytes).map_err(failed)?;
         Ok(owners)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(rule: &str, path: Option<&str>) -> Judged {
+        let finding = KeptFinding {
+            rule: rule.to_owned(),
+            level: Level::Warning,
+            message: "line 3".into(),
+            path: path.map(str::to_owned),
+            layer: Some(0),
+            advice: None,
+        };
+        Judged { exact: vec![[1; 32], [2; 32]], findings: vec![finding] }
+    }
+
+    #[test]
+    fn a_verdict_that_speaks_of_lines_holds_only_where_they_stand() {
+        let moved = [Imprint { exact: [1; 32], loose: [0; 32] }, Imprint { exact: [3; 32], loose: [0; 32] }];
+        let same = [Imprint { exact: [1; 32], loose: [0; 32] }, Imprint { exact: [2; 32], loose: [0; 32] }];
+        let package = "/usr/lib/python3/site-packages/a-1.dist-info";
+        for (rule, path, holds) in [
+            ("PythonModuleNotFound", Some("/app/main.py"), false),
+            ("PythonRecordIncomplete", Some(package), true),
+            ("PythonConsoleScriptMissing", None, false),
+            ("CommandNotFound", None, true),
+        ] {
+            assert!(rules::find(rule).is_some(), "{rule}");
+            assert_eq!(judged(rule, path).findings_for(&moved).is_some(), holds, "{rule}");
+            assert!(judged(rule, path).findings_for(&same).is_some(), "{rule}");
+        }
+    }
+
+    #[test]
+    fn times_and_diff_ids_are_not_looked_at() {
+        let imprints = [Imprint { exact: [1; 32], loose: [2; 32] }];
+        let mut config = ImageConfig::default();
+        let key = sight("i", 1, &config, &imprints);
+        config.created = Some("2026-01-01T00:00:00Z".into());
+        config.rootfs.diff_ids = vec![DiffId(Digest::of(b"x"))];
+        assert_eq!(sight("i", 1, &config, &imprints), key);
+        config.config.user = Some("app".into());
+        assert_ne!(sight("i", 1, &config, &imprints), key);
+        assert_ne!(sight("j", 1, &ImageConfig::default(), &imprints), key);
+        assert_ne!(sight("i", 2, &ImageConfig::default(), &imprints), key);
     }
 }

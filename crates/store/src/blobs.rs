@@ -287,7 +287,7 @@ impl Store {
         if stat.size > limit {
             return Err(BlobError::TooLarge { digest: digest.clone(), bytes: stat.size, limit });
         }
-        let bytes = self.disk.read_file(&file, &blob_path(digest), limit)?;
+        let bytes = self.disk.read_file(&file, &blob_path(digest), stat.size, limit)?;
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         if hasher.finish() == *digest {

@@ -185,11 +185,14 @@ impl Disk {
         file.write_all_at(bytes, 0).map_err(|error| DiskError::new(ACTION, path, error))
     }
 
-    /// What is in an open file from where it stands, refusing more than `limit` bytes.
-    pub(crate) fn read_file(&self, file: &File, path: &str, limit: u64) -> Result<Vec<u8>> {
+    /// What is in an open file from where it stands, refusing more than `limit` bytes. `expected` is its size, as far as
+    /// that is known: with it, one call reads it all.
+    pub(crate) fn read_file(&self, file: &File, path: &str, expected: u64, limit: u64) -> Result<Vec<u8>> {
         const ACTION: &str = "read";
         self.gate(ACTION, path, Needs::Nothing)?;
-        let mut bytes = Vec::new();
+        // One byte more, so that the end is seen without growing.
+        let room = usize::try_from(expected.min(limit)).unwrap_or_default().saturating_add(1);
+        let mut bytes = Vec::with_capacity(room);
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| DiskError::new(ACTION, path, error))?;
         if bytes.len() as u64 > limit {
             let over = io::Error::other(format!("longer than the limit of {limit} bytes"));
@@ -213,7 +216,7 @@ impl Disk {
     /// A whole file and its stat; `None` where there is none.
     pub(crate) fn read(&self, path: &str, limit: u64) -> Result<Option<(Vec<u8>, Stat)>> {
         let Some((file, stat)) = self.open_read(path)? else { return Ok(None) };
-        Ok(Some((self.read_file(&file, path, limit)?, stat)))
+        Ok(Some((self.read_file(&file, path, stat.size, limit)?, stat)))
     }
 
     pub(crate) fn stat_file(&self, file: &File, path: &str) -> Result<Stat> {

@@ -98,7 +98,7 @@ impl Store {
 
     /// This boot's generation; `None` if none is written down.
     fn generation(&self, lock: &File) -> Result<Option<u64>, DiskError> {
-        let bytes = self.disk.read_file(lock, GENERATION, GENERATION_BYTES)?;
+        let bytes = self.disk.read_file(lock, GENERATION, GENERATION_BYTES, GENERATION_BYTES)?;
         let text = String::from_utf8_lossy(&bytes);
         let found = text.lines().next().and_then(parse);
         Ok(found.filter(|(boot, _)| *boot == self.options.boot).map(|(_, generation)| generation))

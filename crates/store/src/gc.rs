@@ -18,7 +18,7 @@ use crate::census::{BlobFile, RecordFile, Tally, all_blobs, all_records, tree_re
 use crate::documents::document;
 use crate::error::StoreError;
 use crate::images::{ImageError, REF_NAME, TAG};
-use crate::layers::{CONTENTS, FACTS, INDEX, LAYER, VERDICT};
+use crate::layers::{CONTENTS, FACTS, IMPRINT, INDEX, LAYER, VERDICT};
 use crate::records::Header;
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -62,7 +62,7 @@ struct Live {
 
 /// Whether a record is kept only for what it describes, not for itself.
 fn is_derived(header: &Header) -> bool {
-    matches!(header.kind.as_str(), BLOB | LAYER | INDEX | FACTS | CONTENTS | VERDICT | TREE | TAG | "idmap")
+    matches!(header.kind.as_str(), BLOB | LAYER | INDEX | FACTS | IMPRINT | CONTENTS | VERDICT | TREE | TAG | "idmap")
 }
 
 impl Live {
@@ -182,7 +182,9 @@ impl Scene {
     fn keeps(&self, header: &Header, live: &Live) -> bool {
         match header.kind.as_str() {
             BLOB | VERDICT => header.refs.blobs.iter().all(|blob| live.blobs.contains(blob)),
-            LAYER | INDEX | FACTS | CONTENTS => header.key.parse().is_ok_and(|layer| live.layers.contains(&layer)),
+            LAYER | INDEX | FACTS | IMPRINT | CONTENTS => {
+                header.key.parse().is_ok_and(|layer| live.layers.contains(&layer))
+            }
             TAG => self.tags.contains(&header.key),
             _ => true,
         }

@@ -11,7 +11,7 @@ use kuz_image::{DiffId, Digest, ImageId, LayerIndex};
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::records::Refs;
+use crate::records::{Refs, record_path};
 
 /// The kind of [`LayerRecord`]s.
 pub(crate) const LAYER: &str = "layer";
@@ -22,6 +22,8 @@ pub(crate) const CONTENTS: &str = "contents";
 
 /// The kind of facts about a layer's files.
 pub(crate) const FACTS: &str = "facts";
+/// The kind of what the checks can see of a layer, as digests.
+pub(crate) const IMPRINT: &str = "imprint";
 /// The kind of verdicts on images.
 pub(crate) const VERDICT: &str = "verdict";
 
@@ -78,6 +80,14 @@ impl Store {
         Ok(Some(self.keep_index(diff_id, Arc::new(index))))
     }
 
+    /// Whether there is a record of a layer's path index; [`Store::index`] may still find that it is damaged.
+    pub fn has_index(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+        if self.indexes.lock().unwrap_or_else(PoisonError::into_inner).contains_key(diff_id) {
+            return Ok(true);
+        }
+        Ok(self.disk.stat(&record_path(INDEX, &diff_id.to_string()))?.is_some())
+    }
+
     /// Remembers a layer's path index.
     pub fn record_index(&self, diff_id: &DiffId, index: LayerIndex) -> Result<Arc<LayerIndex>, StoreError> {
         self.put(INDEX, &diff_id.to_string(), &index.to_bytes())?;
@@ -92,6 +102,16 @@ impl Store {
     /// Remembers facts about a layer's files, for as long as the layer is needed.
     pub fn record_facts(&self, diff_id: &DiffId, facts: &[u8]) -> Result<(), StoreError> {
         self.put(FACTS, &diff_id.to_string(), facts)
+    }
+
+    /// What the checks can see of a layer, in whatever form it was recorded.
+    pub fn imprint(&self, diff_id: &DiffId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(IMPRINT, &diff_id.to_string())
+    }
+
+    /// Remembers that. It goes with the layer.
+    pub fn record_imprint(&self, diff_id: &DiffId, imprint: &[u8]) -> Result<(), StoreError> {
+        self.put(IMPRINT, &diff_id.to_string(), imprint)
     }
 
     /// What was found out about an image.

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &BuildArgs) -> u8 {
     for stale in [&arguments.iidfile, &arguments.metadata_file].into_iter().flatten() {
         let _ = std::fs::remove_file(stale);
     }
-    let cancel = signals::listen(true);
+    let cancel = signals::listen_loosely(true);
     let explanation = Mutex::new(None);
     let outcome = kuz_build::build(&request, &machine, &cancel, &|event| match event {
         Event::Explained(found) => *explanation.lock().unwrap_or_else(PoisonError::into_inner) = Some(found),

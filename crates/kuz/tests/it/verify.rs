@@ -217,3 +217,55 @@ fn a_real_program_lacks_its_libraries() {
     let ran = place.build(&["-t", "app"]);
     assert!(ran.stderr.contains("error[LoaderNotFound]") && ran.stderr.contains("Dockerfile:2:1"), "{}", ran.stderr);
 }
+
+/// The records of a kind in the store.
+fn records(place: &Place, kind: &str) -> Vec<std::path::PathBuf> {
+    let folders = std::fs::read_dir(place.path(&format!("store/meta/{kind}"))).into_iter().flatten();
+    let folders = folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    folders.flatten().map(|record| record.unwrap().path()).collect()
+}
+
+#[test]
+fn an_edit_that_no_check_can_see_is_not_judged_again() {
+    let place = recipe();
+    place.write("ctx/main.py", "import os\ndef app():\n    return 1\n");
+    let first = place.build(&[]);
+    assert!(first.stderr.contains(LINE), "{}", first.stderr);
+    let forget = || records(&place, "facts").iter().for_each(|record| std::fs::remove_file(record).unwrap());
+    assert!(records(&place, "facts").len() > 2);
+    for (edit, all) in [
+        ("import os\ndef app():\n    return 2  # two\n", false),
+        ("import os\ndef app():\n    return 2\ndef other(): pass\n", true),
+    ] {
+        forget();
+        place.write("ctx/main.py", edit);
+        let ran = place.build(&[]);
+        assert!(ran.stderr.contains(LINE), "the verdict stands: {}", ran.stderr);
+        // Only the layer that changed was read, or all had to be.
+        assert_eq!(records(&place, "facts").len() > 1, all, "{edit}");
+    }
+}
+
+#[test]
+fn a_damaged_index_is_made_again_when_it_is_needed() {
+    let place = recipe();
+    place.build(&["-t", "app"]);
+    let damage = || {
+        let all = records(&place, "index");
+        assert!(!all.is_empty());
+        for record in all {
+            let mut bytes = std::fs::read(&record).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&record, bytes).unwrap();
+        }
+    };
+    damage();
+    place.write("ctx/main.py", "import nowhere\napp = 2\n");
+    let ran = place.build(&["-t", "app"]);
+    assert!(ran.code == 0 && ran.stderr.contains(LINE), "{}", ran.stderr);
+    damage();
+    records(&place, "verdict").iter().for_each(|record| std::fs::remove_file(record).unwrap());
+    let ran = place.kuz(&["verify", "app"]);
+    assert!(ran.stdout.contains("uvicorn"), "{} {}", ran.stdout, ran.stderr);
+}

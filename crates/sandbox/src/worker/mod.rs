@@ -23,7 +23,7 @@ use kuz_image::compress::Compression;
 use kuz_image::{IndexEntry, LayerIndex, Scanned};
 use kuz_rootfs::read::TreeFile;
 
-pub use cancel::Cancel;
+pub use cancel::{Cancel, Source, Trigger};
 pub(crate) use server::main as worker_main;
 pub use start::Options;
 pub(crate) use start::WORKER;

@@ -1,0 +1,171 @@
+//! What the checks can see of a layer, as a digest: layers with equal imprints are judged alike.
+//!
+//! A layer's index and facts in, two digests out. Left out is what no check looks at: times, and the sizes of files outside
+//! of Python's packages. [`Imprint::loose`] also leaves out how far down a line stands in the user's own modules, which
+//! only shows in words: a finding about such a module holds only for layers of the same [`Imprint::exact`]. So an edit
+//! that changes neither imports nor names needs no new verdict.
+
+use kuz_image::index::components;
+use kuz_image::{IndexEntry, LayerIndex, Node};
+use serde::{Deserialize, Serialize};
+
+use crate::collect::is_packages;
+use crate::facts::LayerFacts;
+use crate::python::Module;
+
+/// The form of imprints. Raised when a check looks at more than before.
+pub const FORMAT: u32 = 1;
+
+/// Digests of what the checks can see of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imprint {
+    /// All of it.
+    pub exact: [u8; blake3::OUT_LEN],
+    /// With lines counted only among those that matter.
+    pub loose: [u8; blake3::OUT_LEN],
+}
+
+impl Imprint {
+    /// Of one layer.
+    pub fn of(index: &LayerIndex, facts: &LayerFacts) -> Self {
+        let LayerFacts { shebangs, kept, secrets, modules, elf, owners } = facts;
+        let LayerIndex { entries, accounts } = index;
+        let mut common = Digester::default();
+        common.put(&(shebangs, kept, secrets, elf, owners, accounts));
+        for (path, IndexEntry { node, mode, uid, gid, mtime: _ }) in entries {
+            let node = match node {
+                Node::File { size } if in_packages(path) => (Some(*size), None),
+                Node::File { .. } => (None, None),
+                other => (None, Some(other)),
+            };
+            common.put(&(path, node, mode, uid, gid));
+        }
+        let mut loose = common.clone();
+        let mut exact = common;
+        for (path, module) in modules {
+            exact.put(&(path, module));
+            if in_packages(path) {
+                loose.put(&(path, module));
+            } else {
+                loose.put(&(path, &ranked(module)));
+            }
+        }
+        Self { exact: exact.finish(), loose: loose.finish() }
+    }
+
+    /// A compact form for the store.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(&(FORMAT, crate::facts::FORMAT, self)).unwrap_or_default()
+    }
+
+    /// Reads [`Self::to_bytes`] back; `None` if they are of another form, or of facts of another one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (format, facts, imprint) = postcard::from_bytes(bytes).ok()?;
+        ((format, facts) == (FORMAT, crate::facts::FORMAT)).then_some(imprint)
+    }
+}
+
+/// Hashes values one after the other.
+#[derive(Debug, Clone, Default)]
+struct Digester {
+    hasher: blake3::Hasher,
+    buffer: Vec<u8>,
+    failed: bool,
+}
+
+impl Digester {
+    fn put(&mut self, value: &impl Serialize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        match postcard::to_extend(value, buffer) {
+            Ok(bytes) => {
+                self.hasher.update(&bytes);
+                self.buffer = bytes;
+            }
+            // Without a form it has no equal either.
+            Err(_) => self.failed = true,
+        }
+    }
+
+    fn finish(&self) -> [u8; blake3::OUT_LEN] {
+        if self.failed { [0; blake3::OUT_LEN] } else { *self.hasher.finalize().as_bytes() }
+    }
+}
+
+fn in_packages(path: &[u8]) -> bool {
+    components(path).any(is_packages)
+}
+
+/// A module whose lines are numbered among those that it speaks of: their order is kept, their distance is not.
+fn ranked(module: &Module) -> Module {
+    let mut module = module.clone();
+    let mut lines = Vec::new();
+    each_line(&mut module, |line| lines.push(*line));
+    lines.sort_unstable();
+    lines.dedup();
+    each_line(&mut module, |line| {
+        let rank = lines.binary_search(line).unwrap_or_default();
+        *line = u32::try_from(rank).unwrap_or(u32::MAX);
+    });
+    module
+}
+
+fn each_line(module: &mut Module, mut visit: impl FnMut(&mut u32)) {
+    let Module { imports, bound, all: _, dynamic: _, search_path, newer, broken, unread: _, made: _, named } = module;
+    let lines = imports.iter_mut().map(|import| &mut import.line);
+    let lines = lines.chain(bound.iter_mut().map(|(_, line)| line));
+    let lines = lines.chain(search_path.iter_mut().map(|(line, _)| line));
+    let lines = lines.chain(newer.iter_mut().map(|newer| &mut newer.line));
+    let lines = lines.chain(broken.iter_mut().map(|broken| &mut broken.line));
+    lines.chain(named.iter_mut().map(|named| &mut named.line)).for_each(&mut visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &[u8] = b"app/main.py";
+    const THEIRS: &[u8] = b"usr/lib/python3.10/site-packages/x/y.py";
+
+    fn index(size: u64, mtime: i64, mode: u32) -> LayerIndex {
+        let entry = |size| IndexEntry { node: Node::File { size }, mode, uid: 0, gid: 0, mtime };
+        let entries = [(OWN.to_vec(), entry(size)), (THEIRS.to_vec(), entry(7))];
+        LayerIndex { entries: entries.into(), ..LayerIndex::default() }
+    }
+
+    fn facts(own: &str, theirs: &str) -> LayerFacts {
+        let read = |path: &[u8], text: &str| (path.to_vec(), crate::python::module(path, text.as_bytes()).unwrap());
+        let modules = [read(OWN, own), read(THEIRS, theirs)];
+        LayerFacts { modules: modules.into(), ..LayerFacts::default() }
+    }
+
+    #[test]
+    fn what_no_check_looks_at_leaves_no_imprint() {
+        let before = Imprint::of(&index(10, 1, 0o644), &facts("import os\ndef f():\n  return 1\n", "import re\n"));
+        let after = facts("import os\ndef f():\n  return 2 # two\n", "import re\n");
+        assert_eq!(Imprint::of(&index(20, 2, 0o644), &after), before);
+        assert_eq!(Imprint::from_bytes(&before.to_bytes()), Some(before));
+        assert_eq!(Imprint::from_bytes(b"x"), None);
+    }
+
+    #[test]
+    fn what_a_check_may_look_at_does() {
+        let text = "import os\ndef f():\n  return 1\nx = 2\n";
+        let before = Imprint::of(&index(10, 1, 0o644), &facts(text, "import re\n"));
+        for (what, own, theirs, mode, loose_too) in [
+            ("a mode", text, "import re\n", 0o600, true),
+            ("an import", "import re\ndef f():\n  return 1\nx = 2\n", "import re\n", 0o644, true),
+            ("a name", "import os\ndef g():\n  return 1\nx = 2\n", "import re\n", 0o644, true),
+            ("the order", "x = 2\nimport os\ndef f():\n  return 1\n", "import re\n", 0o644, true),
+            ("a line further down", "import os\ndef f():\n  y = 1\n  return y\nx = 2\n", "import re\n", 0o644, false),
+            ("a line in a package", text, "\nimport re\n", 0o644, true),
+        ] {
+            let after = Imprint::of(&index(10, 1, mode), &facts(own, theirs));
+            assert_ne!(after.exact, before.exact, "{what}");
+            assert_eq!(after.loose != before.loose, loose_too, "{what}");
+        }
+        let mut larger = index(10, 1, 0o644);
+        larger.entries.get_mut(THEIRS).unwrap().node = Node::File { size: 8 };
+        assert_ne!(Imprint::of(&larger, &facts(text, "import re\n")).loose, before.loose, "a size in a package");
+    }
+}
