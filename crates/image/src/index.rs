@@ -76,6 +76,7 @@ pub struct IndexEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerIndex {
     /// By path.
+    #[serde(with = "crate::by_path")]
     pub entries: BTreeMap<Vec<u8>, IndexEntry>,
     /// Contents of `etc/passwd` and `etc/group`, where the layer has them as regular files within the limit.
     pub accounts: BTreeMap<Vec<u8>, Vec<u8>>,

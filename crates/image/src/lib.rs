@@ -6,6 +6,7 @@
 //! [`archive`] are the forms in which images are handed on · [`limits`] bounds what others control.
 
 pub mod archive;
+pub mod by_path;
 pub mod compress;
 pub mod config;
 pub mod digest;

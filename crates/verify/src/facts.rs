@@ -20,16 +20,21 @@ pub const FORMAT: u32 = 3 + 1000 * crate::secrets::VERSION;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerFacts {
     /// The first lines of files that begin with `#!`, without those two characters and the line's end.
+    #[serde(with = "kuz_image::by_path::bytes")]
     pub shebangs: BTreeMap<Path, Vec<u8>>,
     /// Small files that checks read whole: the loader's configuration, distributions' metadata, `.pth` files.
+    #[serde(with = "kuz_image::by_path::bytes")]
     pub kept: BTreeMap<Path, Vec<u8>>,
     /// What secret rules matched, without the text.
     pub secrets: Vec<crate::secrets::Hit>,
     /// What Python source files import and bind.
+    #[serde(with = "kuz_image::by_path")]
     pub modules: BTreeMap<Path, crate::python::Module>,
     /// Programs and shared objects.
+    #[serde(with = "kuz_image::by_path")]
     pub elf: BTreeMap<Path, Elf>,
     /// Files that the system's packages own: libraries and commands, to the package's name.
+    #[serde(with = "kuz_image::by_path")]
     pub owners: BTreeMap<Path, String>,
 }
 
