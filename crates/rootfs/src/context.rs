@@ -18,8 +18,10 @@ use rustix::io::Errno;
 use crate::root::{GuestPath, PathError, Root, RootError, kind, read_link, show, split};
 use crate::walk;
 
-/// Directories are read on all cores once a walk has seen this many entries: below, starting threads costs more.
-const PARALLEL_ENTRIES: usize = 4096;
+/// The rest of a walk is done on all cores once it has seen this many entries: below, starting threads costs more.
+const PARALLEL_ENTRIES: usize = 1024;
+/// Entries of one directory that a thread looks at in one go.
+const STRIDE: usize = 256;
 
 /// What the ignore rules say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,11 +292,12 @@ impl Context {
             let entries = if keep { vec![root] } else { return Err(ContextError::Ignored { path: shown() }) };
             return Ok(Source { path: path.to_vec(), entries });
         }
-        let below = self.walk(&root, ignored, filter)?;
-        if !keep && below.is_empty() {
+        let mut entries = self.walk(&root, ignored, filter)?;
+        if !keep && entries.is_empty() {
             return Err(ContextError::Ignored { path: shown() });
         }
-        Ok(Source { path: path.to_vec(), entries: [vec![root], below].concat() })
+        entries.insert(0, root);
+        Ok(Source { path: path.to_vec(), entries })
     }
 
     /// Everything below a directory that the rules keep, sorted by names, parents before children.
@@ -303,18 +306,20 @@ impl Context {
         let mut level = vec![top.clone()];
         while !level.is_empty() {
             let read = |directory: &Entry| self.read_dir(directory, ignored, filter);
-            let parts: Vec<_> = if found.len() + level.len() > PARALLEL_ENTRIES && level.len() > 1 {
-                level.par_iter().map(read).collect::<Result<_, _>>()?
-            } else {
-                level.iter().map(read).collect::<Result<_, _>>()?
-            };
-            level = parts
-                .iter()
-                .flatten()
-                .filter(|(entry, _)| entry.kind == EntryKind::Dir)
-                .map(|(e, _)| e.clone())
-                .collect();
-            found.extend(parts.into_iter().flatten());
+            let start = found.len();
+            let mut rest = level.as_slice();
+            while let Some((first, others)) = rest.split_first()
+                && (found.len() < PARALLEL_ENTRIES || others.is_empty())
+            {
+                found.extend(read(first)?);
+                rest = others;
+            }
+            if !rest.is_empty() {
+                let parts = rest.par_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                found.extend(parts.into_iter().flatten());
+            }
+            let new = found.get(start..).unwrap_or_default().iter();
+            level = new.filter(|(entry, _)| entry.kind == EntryKind::Dir).map(|(entry, _)| entry.clone()).collect();
         }
         found.sort_by(|(a, _), (b, _)| path_order(&a.relative, &b.relative));
         Ok(drop_empty(found))
@@ -329,27 +334,30 @@ impl Context {
     ) -> Result<Vec<(Entry, bool)>, ContextError> {
         let failed = |errno: Errno| read_error(&directory.path, errno);
         let fd = walk::open_real_dir(&self.root, &directory.path).map_err(failed)?;
-        let mut entries = Vec::new();
-        for name in walk::names(fd.as_fd()).map_err(failed)? {
-            let path = join(&directory.path, &name);
-            let Some(stat) = walk::stat_if_any(fd.as_fd(), &name).map_err(|errno| read_error(&path, errno))? else {
-                continue;
-            };
+        let names = walk::names(fd.as_fd()).map_err(failed)?;
+        let look = |name: &Vec<u8>| {
+            let path = join(&directory.path, name);
+            let stat = walk::stat_if_any(fd.as_fd(), name).map_err(|errno| read_error(&path, errno))?;
+            let Some(stat) = stat else { return Ok(None) };
             let is_dir = kind(&stat) == FileType::Directory;
-            let relative = join(&directory.relative, &name);
+            let relative = join(&directory.relative, name);
             let verdict = ignored(&path, is_dir).and(|| filter(&relative, is_dir));
-            if verdict == Verdict::Keep || (is_dir && verdict == Verdict::DropButLookBelow) {
-                GuestPath::new(&path)?;
-                let target = if kind(&stat) == FileType::Symlink {
-                    Some(read_link(fd.as_fd(), &name).map_err(|errno| read_error(&path, errno))?)
-                } else {
-                    None
-                };
-                let entry = describe(path, relative, &stat, target);
-                entries.push((entry, verdict == Verdict::Keep));
+            if verdict != Verdict::Keep && !(is_dir && verdict == Verdict::DropButLookBelow) {
+                return Ok(None);
             }
+            GuestPath::new(&path)?;
+            let target = if kind(&stat) == FileType::Symlink {
+                Some(read_link(fd.as_fd(), name).map_err(|errno| read_error(&path, errno))?)
+            } else {
+                None
+            };
+            Ok(Some((describe(path, relative, &stat, target), verdict == Verdict::Keep)))
+        };
+        if names.len() < PARALLEL_ENTRIES {
+            return names.iter().filter_map(|name| look(name).transpose()).collect();
         }
-        Ok(entries)
+        let seen = names.par_iter().with_min_len(STRIDE).filter_map(|name| look(name).transpose());
+        seen.collect()
     }
 
     fn entry(&self, path: Vec<u8>, relative: Vec<u8>, stat: &Stat) -> Result<Entry, ContextError> {
@@ -418,7 +426,7 @@ fn describe(path: Vec<u8>, relative: Vec<u8>, stat: &Stat, target: Option<Vec<u8
 
 /// Takes out the directories that are not part of the context themselves and have nothing kept below.
 fn drop_empty(found: Vec<(Entry, bool)>) -> Vec<Entry> {
-    let mut kept: Vec<Entry> = Vec::with_capacity(found.len());
+    let mut kept: Vec<Entry> = Vec::with_capacity(found.len() + 1);
     // Backwards, an entry's descendants were decided before it, and the nearest one stands last in `kept`.
     for (entry, keep) in found.into_iter().rev() {
         let has_child = kept.last().is_some_and(|next| {

@@ -5,11 +5,11 @@
 //! git's racy-clean rule: a file whose times are not clearly older than the moment when it was hashed may have changed
 //! since without a trace, so its digest is not trusted. Where the cache is kept is the caller's business.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::AsFd;
 
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, ContextError, Entry, EntryKind, Stamp, read_error};
@@ -44,7 +44,7 @@ struct Remembered {
 /// Digests of file contents by the files' states.
 #[derive(Debug, Clone, Default)]
 pub struct FingerprintCache {
-    entries: HashMap<Stamp, Remembered>,
+    entries: FxHashMap<Stamp, Remembered>,
     now: (i64, u32),
     dirty: bool,
 }
@@ -52,7 +52,7 @@ pub struct FingerprintCache {
 impl FingerprintCache {
     /// A cache that knows nothing. `now` (seconds and nanoseconds) is the wall clock before any file is looked at.
     pub fn new(now: (i64, u32)) -> Self {
-        Self { entries: HashMap::new(), now, dirty: false }
+        Self { entries: FxHashMap::default(), now, dirty: false }
     }
 
     /// Reads [`Self::to_bytes`] back. Damaged bytes give an empty cache: everything is hashed again.
@@ -217,7 +217,7 @@ pub(crate) fn hash_bytes(hasher: &mut blake3::Hasher, bytes: &[u8]) {
 
 fn combine(entries: &[Entry], contents: &[Option<[u8; 32]>]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    let mut names: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut names: FxHashMap<(u64, u64), u64> = FxHashMap::default();
     for (number, (entry, content)) in (0u64..).zip(entries.iter().zip(contents)) {
         hash_bytes(&mut hasher, &entry.relative);
         let (tag, detail): (u8, Vec<u8>) = match &entry.kind {

@@ -249,6 +249,34 @@ fn many_files_are_hashed_on_all_cores_to_the_same_digest() {
 }
 
 #[test]
+fn a_walk_on_all_cores_finds_what_one_core_finds_in_the_same_order() {
+    let outer = tempfile::tempdir().unwrap();
+    let mut expected = vec![String::new()];
+    // One directory that is split, then many that are read side by side.
+    for (directory, files) in [("a".to_owned(), 1500)].into_iter().chain((0..40).map(|n| (format!("d{n:02}"), 30))) {
+        std::fs::create_dir(outer.path().join(&directory)).unwrap();
+        expected.push(directory.clone());
+        for number in 0..files {
+            let name = format!("{directory}/{number:04}");
+            std::fs::write(outer.path().join(&name), "").unwrap();
+            if number % 7 != 0 {
+                expected.push(name);
+            }
+        }
+    }
+    let sevenths = |path: &[u8], is_dir: bool| {
+        let number = path.rsplit(|byte| *byte == b'/').next().unwrap();
+        let number = std::str::from_utf8(number).unwrap().parse::<u32>();
+        if !is_dir && number.is_ok_and(|number| number % 7 == 0) { Verdict::Drop } else { Verdict::Keep }
+    };
+    let context = Context::open(outer.path()).unwrap();
+    let sources = context.select(b".", &simple_match, &sevenths).unwrap();
+    let found: Vec<&str> =
+        sources[0].entries.iter().map(|entry| std::str::from_utf8(&entry.relative).unwrap()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn unreadable_files_matter_only_when_they_are_selected() {
     let (_outer, at) = yard();
     std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0o000)).unwrap();
