@@ -35,6 +35,7 @@ cargo xtask TASK
                                     measure kuz, other builders and the machine's floors; NAME: recipe, run, files, blob,
                                     growth; --write: into docs/benchmarks.md
   bench --gate | --renew-gate       count the instructions of two small builds and compare; or keep them as they are now
+  bench --profile                  draw where the time of a cold build goes: docs/benchmarks/cold-build.svg
   bases [--serve] [--force]         make the stand-in base images; with --serve, serve them until interrupted
 
 exit codes: 0 done, 1 failed, 2 wrong arguments, 77 something needed is missing on this machine";

@@ -19,6 +19,7 @@ mod interrupt;
 mod machine;
 mod measure;
 mod options;
+mod profile;
 mod registry;
 mod report;
 mod results;
@@ -56,6 +57,7 @@ pub(crate) fn run(request: &Request) -> Outcome {
         Request::Clock(words) => clock::run(&words.iter().map(String::as_str).collect::<Vec<_>>()),
         Request::RenewGate => gate::renew(&Workspace::find()?),
         Request::Gate => gate::check(&Workspace::find()?),
+        Request::Profile => profile::run(&Workspace::find()?),
         Request::Measure(options) => measure(options),
     }
 }

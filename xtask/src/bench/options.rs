@@ -21,6 +21,8 @@ pub(crate) enum Request {
     RenewGate,
     /// Count instructions and compare.
     Gate,
+    /// Draw a flame graph of a cold build.
+    Profile,
     /// Time one command: for the bench itself.
     Clock(Vec<String>),
 }
@@ -49,6 +51,9 @@ impl Request {
         }
         if words == ["--renew-gate"] {
             return Ok(Self::RenewGate);
+        }
+        if words == ["--profile"] {
+            return Ok(Self::Profile);
         }
         if words == ["--gate"] {
             return Ok(Self::Gate);
