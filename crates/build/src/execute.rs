@@ -243,6 +243,7 @@ impl<'a> Execution<'a> {
             }
         };
         let mut stand = Stand { stage, layers, chain, history: Vec::new(), last };
+        let mut lines = kuz_dockerfile::Lines::of(&self.inputs.dockerfile.source);
         for (number, step) in stage.steps.iter().enumerate() {
             self.session.cancelled()?;
             let name = StepName {
@@ -250,7 +251,7 @@ impl<'a> Execution<'a> {
                 step: number + 1,
                 steps: stage.steps.len(),
                 text: step.text.clone(),
-                line: kuz_dockerfile::line_of(&self.inputs.dockerfile.source, step.span.start),
+                line: lines.line(step.span.start),
             };
             self.step(&mut stand, step, &name, done)?;
             if let (true, Some(Layer::Tar(diff_id))) = (judged, stand.layers.last()) {

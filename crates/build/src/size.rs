@@ -134,13 +134,13 @@ fn of_stage(execution: &Execution<'_>, done: &Stages, place: usize) -> Vec<Origi
         Base::Stage(id) => of_stage(execution, done, id.0),
     };
     let name = stage.name.clone().unwrap_or_else(|| format!("stage {}", stage.number));
-    let source = &execution.inputs.dockerfile.source;
+    let mut lines = kuz_dockerfile::Lines::of(&execution.inputs.dockerfile.source);
     for (step, _) in stage.steps.iter().zip(&finished.history).filter(|(_, made)| made.layer) {
         origins.push(Origin {
             stage: name.clone(),
             base: false,
             text: Some(preimage::line(&step.text)),
-            line: Some(kuz_dockerfile::line_of(source, step.span.start)),
+            line: Some(lines.line(step.span.start)),
             from: copied_from(execution, step),
         });
     }

@@ -37,6 +37,6 @@ pub use instruction::{SINCE, instruction_flags};
 pub use lint::lint;
 pub use parse::{Parsed, parse, parse_one};
 pub use source::MAX_SOURCE;
-pub use span::{Span, Spanned, line_of};
+pub use span::{Lines, Span, Spanned, line_of};
 pub use split::Flag;
 pub use statement::MAX_STATEMENTS;

@@ -45,3 +45,43 @@ impl<T> Spanned<T> {
 pub fn line_of(source: &str, offset: usize) -> usize {
     1 + source.as_bytes().iter().take(offset).filter(|&&b| b == b'\n').count()
 }
+
+/// Lines of places, for whoever asks for many: what lies between one place and a later one is read once.
+#[derive(Debug, Clone)]
+pub struct Lines<'s> {
+    source: &'s str,
+    offset: usize,
+    line: usize,
+}
+
+impl<'s> Lines<'s> {
+    /// Of a text.
+    pub fn of(source: &'s str) -> Self {
+        Self { source, offset: 0, line: 1 }
+    }
+
+    /// As [`line_of`].
+    pub fn line(&mut self, offset: usize) -> usize {
+        if offset < self.offset {
+            (self.offset, self.line) = (0, 1);
+        }
+        let between = self.source.as_bytes().iter().take(offset).skip(self.offset);
+        self.line += between.filter(|&&b| b == b'\n').count();
+        self.offset = offset;
+        self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_in_any_order() {
+        let source = "a\nbc\n\nd";
+        let mut lines = Lines::of(source);
+        for offset in [0, 1, 2, 4, 5, 6, 7, 100, 3, 0, 7] {
+            assert_eq!(lines.line(offset), line_of(source, offset), "{offset}");
+        }
+    }
+}

@@ -259,7 +259,7 @@ fn journal(execution: &Execution<'_>, notes: &BTreeMap<(usize, usize), Note>) ->
 /// A build's stages and steps, with nothing done.
 pub(crate) fn skeleton(execution: &Execution<'_>) -> Journal {
     let request = execution.request;
-    let source = &execution.inputs.dockerfile.source;
+    let mut lines = kuz_dockerfile::Lines::of(&execution.inputs.dockerfile.source);
     let stages = &execution.plan.stages;
     let number = |id: &kuz_plan::plan::StageId| stages.get(id.0).map(|stage| stage.number);
     let entry = |stage: &kuz_plan::plan::Stage| StageEntry {
@@ -285,7 +285,7 @@ pub(crate) fn skeleton(execution: &Execution<'_>) -> Journal {
                 });
                 StepEntry {
                     text: preimage::line(&step.text.chars().take(TEXT).collect::<String>()),
-                    line: kuz_dockerfile::line_of(source, step.span.start),
+                    line: lines.line(step.span.start),
                     verb,
                     key: None,
                     outcome: if verb == Verb::Config { Outcome::Config } else { Outcome::NotReached },
