@@ -135,6 +135,9 @@ pub enum BuildError {
     /// The image is made, but was found not to be sound, and the request makes an error of that.
     #[error("{0}")]
     Unsound(String),
+    /// The image is made, but its command does not come up.
+    #[error("{0}")]
+    Smoke(Box<crate::smoke::SmokeFailure>),
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
@@ -144,7 +147,11 @@ impl BuildError {
     /// Whose turn it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } | Self::Unsound(_) => Class::Input,
+            Self::Findings(_)
+            | Self::Input { .. }
+            | Self::NotStarted { .. }
+            | Self::Unsound(_)
+            | Self::Smoke(_) => Class::Input,
             Self::Step(_) => Class::Step,
             Self::Remote { source, .. } if is_refusal(source) => Class::Refused,
             Self::Remote { .. } | Self::Fetch { .. } => Class::Remote,

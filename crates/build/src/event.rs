@@ -125,6 +125,22 @@ pub enum Event {
     },
     /// Findings in the Dockerfile that do not stop the build.
     Warnings(Box<crate::error::Findings>),
+    /// The finished image's command is started, to see whether it comes up.
+    SmokeStarted {
+        /// The command.
+        command: String,
+        /// What is awaited.
+        text: String,
+    },
+    /// It wrote.
+    SmokeOutput {
+        /// Which stream.
+        stream: Stream,
+        /// Raw bytes.
+        bytes: Vec<u8>,
+    },
+    /// It has ended; what was seen, if all went well.
+    SmokeEnded(Option<Box<crate::smoke::Report>>),
     /// What was found about the finished image.
     Verdict(Box<crate::verdict::Verdict>),
     /// Why steps were hits or misses, where the request asks for it.

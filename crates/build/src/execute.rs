@@ -181,9 +181,9 @@ impl<'a> Execution<'a> {
         Ok(wanted)
     }
 
-    /// The image goes to a registry and nowhere else.
+    /// The image goes to a registry and nowhere else, and is not started either.
     pub(crate) fn only_pushes(&self) -> bool {
-        self.request.outputs == [OutputSpec::Push]
+        self.request.outputs == [OutputSpec::Push] && self.request.smoke.is_none()
     }
 
     /// A base layer is in the store, and its tar was read through.

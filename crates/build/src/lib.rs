@@ -1,7 +1,7 @@
 //! The pipeline: a request to an image, its outputs and a result.
 //!
 //! ```text
-//! request ─► inputs (Dockerfile, context) ─► resolve + plan ─► execute (steps to layers) ─► assemble (image) ─► verdict ─► outputs
+//! request ─► inputs (Dockerfile, context) ─► resolve + plan ─► execute (steps to layers) ─► assemble (image) ─► verdict ─► smoke ─► outputs
 //! ```
 //! Everything up to execution is values. [`Session`] holds what is started late (network, worker). Never prints, and
 //! reads no environment, home directory or clock: they come in as [`request::Machine`].
@@ -47,6 +47,7 @@ mod scratch;
 mod selection;
 mod session;
 pub mod size;
+pub mod smoke;
 mod sources;
 pub mod start;
 mod supported;
@@ -110,6 +111,9 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
     let inputs = inputs::read(session, request)?;
     let plan = resolve::plan(session, request, &inputs)?;
     warn(session, request, &inputs, &plan)?;
+    if let (Some(smoke), Some(target)) = (&request.smoke, plan.stages.last()) {
+        smoke::check(smoke, &target.config.config)?;
+    }
     let execution = Execution::new(session, request, &inputs, &plan)?;
     let started = Instant::now();
     let done = execution.run();
@@ -128,6 +132,10 @@ fn build_in(session: &Session<'_>, request: &BuildRequest) -> Result<Built, Buil
         image = execution.complete(image)?;
     }
     let mut message = execution.judge(&done, &image)?;
+    if let Some(smoke) = &request.smoke {
+        let seen = execution.smoke(&done, &image, smoke)?.summary();
+        message = Some(message.map_or_else(|| seen.clone(), |judged| format!("{judged}; {seen}")));
+    }
     let references = request.tags.iter().map(|tag| images::reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let image = output::write(&execution, request, image, &names)?;

@@ -60,6 +60,8 @@ pub struct BuildRequest {
     pub allowed_secrets: Allowed,
     /// `--verify`
     pub verify: Verify,
+    /// `--smoke`
+    pub smoke: Option<crate::smoke::SmokeRequest>,
 }
 
 /// What is made of the verdict on a finished image.

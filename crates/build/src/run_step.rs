@@ -201,13 +201,13 @@ fn secrets(run: &Run, proxies: &BTreeMap<String, String>) -> Vec<Hidden> {
 
 /// The last lines of an output, in bounded memory.
 #[derive(Debug, Default)]
-struct Tail {
+pub(crate) struct Tail {
     lines: VecDeque<Vec<u8>>,
     open: Vec<u8>,
 }
 
 impl Tail {
-    fn take(&mut self, bytes: &[u8]) {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if byte == b'\n' {
                 self.close();
@@ -224,7 +224,7 @@ impl Tail {
         self.lines.push_back(std::mem::take(&mut self.open));
     }
 
-    fn lines(mut self) -> Vec<String> {
+    pub(crate) fn lines(mut self) -> Vec<String> {
         if !self.open.is_empty() {
             self.close();
         }

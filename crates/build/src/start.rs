@@ -1,4 +1,4 @@
-//! `kuz run`: an image of the store to a running command in the sandbox, and how it ended.
+//! `kuz run`: an image of the store to a running command in the sandbox, and how it ended. Smoke runs start the same way.
 //!
 //! The layers are unpacked where they are not yet; what the command changes goes to a tree of its own and is discarded.
 //! Writes to no image.
@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use kuz_image::Config;
+use kuz_image::{Config, Descriptor, DiffId, ImageId};
 use kuz_plan::plan::Network;
 use kuz_sandbox::{Bind, Exit, RunStep, SandboxError, Stdio};
 use kuz_store::TreeName;
@@ -20,7 +20,7 @@ use crate::layers::{BaseImage, Layer, Layers};
 use crate::session::Session;
 
 /// What to start, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StartRequest {
     /// Name, id or prefix.
     pub image: String,
@@ -71,36 +71,12 @@ pub fn start(
     request: &StartRequest,
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Ended, BuildError> {
-    let found = images::find(session, &request.image)?;
-    let documents = session
-        .store
-        .documents(&found.manifest.digest)
-        .map_err(|error| images::failed(format!("read image `{}`", request.image), error))?;
-    let config = &documents.config.config;
-    let argv = command(config, request)?;
-    let blobs = documents.manifest.layers.clone();
-    let reference = found.names.first().cloned().unwrap_or_else(|| found.id.to_string());
-    let layers = Layers::new(session, vec![BaseImage { reference, blobs }]);
-    let stack = Layer::of_base(0, &documents.config.rootfs.diff_ids);
-    let lowers = layers.all_trees(&stack)?;
+    let found = find(session, &request.image)?;
+    command(&found.config, request)?;
+    let lowers = found.unpack(session)?;
     let trees = session.trees()?;
     let upper = trees.begin().map_err(|error| BuildError::store("make room for what the command writes", error))?;
-    let step = RunStep {
-        lowers,
-        upper: upper.name().to_string(),
-        argv,
-        env: environment(config, request),
-        cwd: workdir(config, request),
-        user: request.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
-        network: match request.network {
-            Network::Host => kuz_sandbox::Network::Host,
-            Network::None => kuz_sandbox::Network::None,
-        },
-        hostname: found.id.0.short().to_owned(),
-        binds: request.volumes.iter().map(bind).collect::<Result<_, _>>()?,
-        stdio: stdio(request)?,
-        ..RunStep::default()
-    };
+    let step = step(&found.config, request, found.id.0.short(), lowers, upper.name().to_string())?;
     let mut output = |stream, bytes: &[u8]| {
         let stream = match stream {
             kuz_sandbox::Stream::Stdout => Stream::Out,
@@ -135,6 +111,65 @@ pub fn start(
             source: Some(Box::new(error)),
         }),
     }
+}
+
+/// An image of the store that is to be started.
+pub(crate) struct Found {
+    pub(crate) id: ImageId,
+    pub(crate) config: Config,
+    reference: String,
+    blobs: Vec<Descriptor>,
+    diff_ids: Vec<DiffId>,
+}
+
+/// Looks an image up.
+pub(crate) fn find(session: &Session<'_>, name: &str) -> Result<Found, BuildError> {
+    let found = images::find(session, name)?;
+    let documents = session
+        .store
+        .documents(&found.manifest.digest)
+        .map_err(|error| images::failed(format!("read image `{name}`"), error))?;
+    Ok(Found {
+        reference: found.names.first().cloned().unwrap_or_else(|| found.id.to_string()),
+        id: found.id,
+        config: documents.config.config.clone(),
+        blobs: documents.manifest.layers.clone(),
+        diff_ids: documents.config.rootfs.diff_ids.clone(),
+    })
+}
+
+impl Found {
+    /// Its trees, lowest first.
+    pub(crate) fn unpack(&self, session: &Session<'_>) -> Result<Vec<String>, BuildError> {
+        let base = BaseImage { reference: self.reference.clone(), blobs: self.blobs.clone() };
+        Layers::new(session, vec![base]).all_trees(&Layer::of_base(0, &self.diff_ids))
+    }
+}
+
+/// What is run: the image's command as its configuration says, with what the request replaces.
+pub(crate) fn step(
+    config: &Config,
+    request: &StartRequest,
+    hostname: &str,
+    lowers: Vec<String>,
+    upper: String,
+) -> Result<RunStep, BuildError> {
+    Ok(RunStep {
+        lowers,
+        upper,
+        argv: command(config, request)?,
+        env: environment(config, request),
+        cwd: workdir(config, request),
+        user: request.user.clone().or_else(|| config.user.clone()).unwrap_or_default(),
+        network: match request.network {
+            Network::Host => kuz_sandbox::Network::Host,
+            Network::None => kuz_sandbox::Network::None,
+        },
+        hostname: hostname.to_owned(),
+        binds: request.volumes.iter().map(bind).collect::<Result<_, _>>()?,
+        stdio: stdio(request)?,
+        ..RunStep::default()
+    })
 }
 
 /// ENTRYPOINT and CMD, with what the request replaces.

@@ -36,7 +36,9 @@ pub use protocol::ProtocolError;
 pub use step::{
     Access, Bind, Exit, Hidden, Mount, Mounted, Network, RunStep, SHM_BYTES, Script, StartError, Stdio, Stream, Ulimit,
 };
-pub use worker::{Cancel, Options, SandboxError, Source, Trigger, Worker};
+pub use worker::{
+    Cancel, Executed, Inside, InsideError, Options, SandboxError, Source, Trigger, Watched, Worker, watched,
+};
 
 /// To be called first of all in `main`: `Some(status)` when this process was started as a worker or an init, whose
 /// work is then done.

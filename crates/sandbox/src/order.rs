@@ -89,6 +89,40 @@ pub(crate) enum Poke {
     Signal(i32),
     /// End it: SIGTERM, and SIGKILL after the step's grace.
     Cancel,
+    /// For the init of a command that is watched.
+    Ask(Ask),
+    /// End it at once.
+    Kill,
+}
+
+/// Main to init, by way of the worker, while a command runs that is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// A TCP socket of the command's network, not connected.
+    Socket { v6: bool },
+    /// Another command beside it, started as it was. One at a time.
+    Execute { argv: Vec<String> },
+    /// End that one.
+    EndExecuted,
+    /// Ask the command to end, by this signal.
+    Stop { signal: i32 },
+}
+
+/// Init to main, by way of the worker: what came of an [`Ask`], or of the command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The command runs.
+    Started,
+    /// Beside it: the socket.
+    Socket,
+    /// Beside it: the read end of what the other command writes.
+    Executing,
+    NotExecuted(StartError),
+    Executed(Exit),
+    /// The signal is on its way. Whether the command has anything for it, where that can be seen: as the first process of
+    /// a container it would not hear it otherwise.
+    Stopping { handled: Option<bool> },
+    Refused(OsError),
 }
 
 /// Worker to main.
@@ -107,6 +141,8 @@ pub(crate) enum Reply {
     Output,
     /// Beside it: the terminal's master.
     Terminal,
+    /// Beside it: what the answer says.
+    Answer(Answer),
     Exited(Exit),
     NotStarted(StartError),
     Failed(Failure),
@@ -172,6 +208,8 @@ pub(crate) struct InitOrder {
     /// How many ids are mapped.
     pub ids: u32,
     pub terminal: bool,
+    /// Answer [`Ask`]s while the command runs.
+    pub watched: bool,
     /// The binds are mounts already, not just descriptors of files.
     pub detached: bool,
     pub resolv_conf: Vec<u8>,
@@ -196,6 +234,8 @@ pub(crate) enum Report {
     Mounted(Vec<Stub>),
     /// Beside it: the terminal's master.
     Terminal,
+    /// Beside it: what the answer says.
+    Answer(Answer),
     NotStarted(StartError),
     Exited(Exit),
 }

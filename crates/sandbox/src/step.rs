@@ -313,6 +313,8 @@ pub(crate) struct RunOrder {
     pub stdio: Stdio,
     pub grace_ms: u64,
     pub network: Network,
+    /// The caller asks into the sandbox while the command runs.
+    pub watched: bool,
     /// Descriptors that are only kept.
     pub held: usize,
     pub guest: Guest,
@@ -413,6 +415,7 @@ impl RunStep {
             stdio: self.stdio,
             grace_ms: u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX),
             network: self.network,
+            watched: false,
             held: self.held.len(),
             guest,
         };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use kuz_sandbox::preflight::Asker;
 use kuz_sandbox::{
-    Access, Cancel, Exit, Hidden, Ids, Mount, Mounted, Network, RunStep, SandboxError, Script, StartError, Stdio,
-    Ulimit, preflight,
+    Access, Cancel, Exit, Hidden, Ids, InsideError, Mount, Mounted, Network, RunStep, SandboxError, Script, StartError,
+    Stdio, Ulimit, preflight,
 };
 use place::{Place, everybody, sh};
 
@@ -303,6 +303,86 @@ fn commands_are_cancelled_and_hear_signals() {
         let cancel = Cancel::new();
         cancel.cancel();
         assert!(matches!(place.run_with(sh("true"), &mut |_, _| {}, &cancel), Err(SandboxError::Cancelled)));
+    });
+}
+
+#[test]
+fn a_watched_command_is_asked_into() {
+    everybody("a_watched_command_is_asked_into", |place| {
+        let script = "trap 'exit 7' QUIT; hostname >/tmp/mark; while :; do sleep 0.05; done";
+        let step = RunStep { network: Network::None, env: vec![("A".into(), "b".into())], ..sh(script) };
+        let (inside, watched) = kuz_sandbox::watched();
+        let words = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
+        let ask = move || {
+            inside.started().unwrap();
+            let long = Duration::from_secs(60);
+            // The same root, network, environment; its own output and exit.
+            let line = "until cat /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
+            let first = inside.execute(&words(line), long).unwrap();
+            let output = String::from_utf8(first.output).unwrap();
+            assert_eq!((first.exit, output.as_str()), (Some(Exit::Code(3)), "box\nb\n1\nerr\n"));
+            // The last of a long output, and nobody waits for what is left behind.
+            let line = "sleep 600 & i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done";
+            let second = inside.execute(&words(line), long).unwrap();
+            assert_eq!((second.exit, second.output.len()), (Some(Exit::Code(0)), 4096));
+            assert!(second.output.ends_with(b"2998\n2999\n"));
+            let third = inside.execute(&words("echo begun; sleep 600; echo never"), Duration::from_millis(300)).unwrap();
+            assert_eq!((third.exit, third.output.as_slice()), (None, b"begun\n".as_slice()));
+            let missing = inside.execute(&["nosuch".to_owned()], long);
+            assert!(matches!(missing, Err(InsideError::NotStarted(StartError::NotFound { .. }))), "{missing:?}");
+            // Its sockets belong to the command's network: what listens there is reached from here.
+            let listening = inside.execute(&words("nc -lp 4711 >/tmp/heard & until netstat -lnt | grep -q 4711; do :; done"), long);
+            assert_eq!(listening.unwrap().exit, Some(Exit::Code(0)));
+            assert!(std::net::TcpStream::connect("127.0.0.1:4711").is_err(), "not on this machine");
+            let socket = inside.socket(false).unwrap();
+            let target = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 4711);
+            socket.set_nonblocking(false).unwrap();
+            rustix::net::connect(&socket, &target).unwrap();
+            std::io::Write::write_all(&mut &socket, b"hello").unwrap();
+            drop(socket);
+            let heard = inside.execute(&words("until grep hello /tmp/heard; do :; done"), long).unwrap();
+            assert_eq!(heard.output, b"hello");
+            assert!(!inside.ended(Duration::ZERO));
+            let handled = inside.stop(libc::SIGQUIT).unwrap();
+            assert!(handled.is_none_or(|handled| handled), "it has a trap");
+            assert!(inside.ended(long));
+            assert_eq!(inside.stop(libc::SIGQUIT), Err(InsideError::Ended));
+        };
+        let exit = std::thread::scope(|scope| {
+            let asking = scope.spawn(ask);
+            let exit = place.watch(step, &Cancel::new(), watched);
+            asking.join().unwrap();
+            exit
+        });
+        assert_eq!(exit.unwrap(), Exit::Code(7));
+    });
+}
+
+#[test]
+fn a_watched_command_that_does_not_listen_is_killed() {
+    everybody("a_watched_command_that_does_not_listen_is_killed", |place| {
+        // Its signal ignored, not handled at all, and a command that is not there.
+        for (script, handled) in [("trap '' TERM; echo; while :; do sleep 0.05; done", false), ("while :; do :; done", false)] {
+            let (inside, watched) = kuz_sandbox::watched();
+            let ask = move || {
+                inside.started().unwrap();
+                let said = inside.stop(libc::SIGWINCH).unwrap();
+                assert!(said.is_none_or(|said| said == handled), "{said:?}");
+                inside.kill();
+                assert!(inside.ended(Duration::from_secs(60)));
+            };
+            let exit = std::thread::scope(|scope| {
+                let asking = scope.spawn(ask);
+                let exit = place.watch(sh(script), &Cancel::new(), watched);
+                asking.join().unwrap();
+                exit
+            });
+            assert_eq!(exit.unwrap(), Exit::Signal(9), "{script}");
+        }
+        let (inside, watched) = kuz_sandbox::watched();
+        let step = RunStep { argv: vec!["nosuch".into()], ..sh("") };
+        assert!(matches!(place.watch(step, &Cancel::new(), watched), Err(SandboxError::NotStarted(_))));
+        assert_eq!(inside.started(), Err(InsideError::Ended));
     });
 }
 

@@ -55,6 +55,17 @@ pub(super) struct Account {
     home: Vec<u8>,
 }
 
+/// Where a command's input and output go.
+#[derive(Debug)]
+pub(super) enum Streams {
+    /// To init's own 0, 1 and 2.
+    Own,
+    /// To a terminal.
+    Terminal(OwnedFd),
+    /// Output and errors to a pipe; the input is init's own.
+    Written(OwnedFd),
+}
+
 /// Looks the step's user up in the image.
 pub(super) fn account(guest: &GuestRoot, order: &InitOrder) -> Result<Account> {
     let spec = &order.guest.user;
@@ -83,28 +94,33 @@ fn account_file(tree: &Root, path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Forks the command. The root has been entered already.
-pub(super) fn start(guest: &Guest, account: &Account, terminal: Option<OwnedFd>) -> Result<Pid> {
-    let argv = strings("argument", guest.argv.iter().map(|arg| arg.as_bytes().to_vec()))?;
-    let env = environment(guest, account)?;
-    let Some(program) = guest.argv.first().filter(|program| !program.is_empty()) else {
+pub(super) fn start(guest: &Guest, account: &Account, streams: Streams) -> Result<Pid> {
+    start_other(&guest.argv, guest, account, streams)
+}
+
+/// The same with another command line.
+pub(super) fn start_other(argv: &[String], guest: &Guest, account: &Account, streams: Streams) -> Result<Pid> {
+    let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
         return Err(StartError::Malformed { what: "the command line is empty".to_owned() });
     };
+    let env = environment(guest, account)?;
     let candidates = candidates(program, guest)?;
+    let words = strings("argument", argv.iter().map(|arg| arg.as_bytes().to_vec()))?;
     let limits = limits_of(&guest.ulimits)?;
     let filter = seccomp::program();
     let (read, write) = kernel("make a pipe", rustix::pipe::pipe_with(PipeFlags::CLOEXEC))?;
     match kernel("start a process", sys::fork())? {
         Forked::Child => {
-            let prepared = prepare(guest, account, &limits, &filter, terminal);
+            let prepared = prepare(guest, account, &limits, &filter, streams);
             let error = match prepared {
-                Ok(()) => execute(program, &candidates, &argv, &env),
+                Ok(()) => execute(program, &candidates, &words, &env),
                 Err(error) => error,
             };
             let _ = rustix::io::write(&write, &postcard::to_stdvec(&error).unwrap_or_default());
             sys::exit_now(127)
         }
         Forked::Parent(pid) => {
-            drop(write);
+            drop((write, streams));
             let mut message = vec![0_u8; FAILURE_BYTES];
             let bytes = loop {
                 match rustix::io::read(&read, &mut message[..]) {
@@ -161,11 +177,16 @@ fn prepare(
     account: &Account,
     limits: &[(Resource, Rlimit)],
     filter: &[seccomp::Insn],
-    terminal: Option<OwnedFd>,
+    streams: Streams,
 ) -> Result<()> {
     kernel("start a session", rustix::process::setsid())?;
-    if let Some(terminal) = terminal {
-        take_terminal(&terminal)?;
+    match streams {
+        Streams::Own => {}
+        Streams::Terminal(terminal) => take_terminal(&terminal)?,
+        Streams::Written(pipe) => {
+            kernel("take the output", rustix::stdio::dup2_stdout(&pipe))?;
+            kernel("take the output", rustix::stdio::dup2_stderr(&pipe))?;
+        }
     }
     give_streams(account);
     enter_directory(&guest.cwd)?;

@@ -6,9 +6,11 @@
 //!
 //! ```text
 //! worker ── clone(pid, mount, ipc, uts, cgroup [, net]) ──► init (1) ── fork ──► command ──► whatever it starts
-//!                                                            └ reaps all of them; kills what is left when the command ends
+//!                                                            ├ reaps all of them; kills what is left when the command ends
+//!                                                            └ if the command is watched: sockets and other commands, on request
 //! ```
 
+mod ask;
 mod command;
 mod devices;
 mod files;
@@ -22,6 +24,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{DumpableBehavior, Signal};
 
+use self::ask::Asked;
+use self::command::Streams;
 use crate::errno::OsError;
 use crate::order::{InitOrder, Report};
 use crate::protocol::Channel;
@@ -75,6 +79,7 @@ fn live(channel: &Channel, order: &InitOrder, fds: Vec<OwnedFd>) -> Result<Exit>
     let _ = sys::new_session_keyring();
     if order.network == Network::None {
         kernel("turn on the loopback interface", sys::loopback_up())?;
+        free_ports();
     }
     let hostname = order.guest.hostname.as_bytes();
     kernel("set the host name", sys::set_hostname(hostname))?;
@@ -96,9 +101,20 @@ fn live(channel: &Channel, order: &InitOrder, fds: Vec<OwnedFd>) -> Result<Exit>
         let sent = channel.send(&Report::Terminal, &[terminal.master.as_fd()]);
         sent.map_err(|_| StartError::Malformed { what: "the worker has gone".to_owned() })?;
     }
-    let slave = terminal.map(|terminal| terminal.slave);
-    let child = command::start(&order.guest, &account, slave)?;
-    reap::until_end(child)
+    let streams = terminal.map_or(Streams::Own, |terminal| Streams::Terminal(terminal.slave));
+    let child = command::start(&order.guest, &account, streams)?;
+    let asked = order.watched.then(|| Asked::new(channel, order, &account, child));
+    reap::until_end(child, asked)
+}
+
+/// In a network of its own every port is everybody's, as in Docker's containers. Not fatal: where it cannot be said, a
+/// server that is not root cannot have the ports below 1024.
+fn free_ports() {
+    use rustix::fs::{Mode, OFlags};
+    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    if let Ok(file) = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::io::write(&file, b"0");
+    }
 }
 
 fn send_mounted(channel: &Channel, stubs: Vec<crate::order::Stub>) -> std::result::Result<(), ()> {

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
 use super::agent::Relay;
+use super::inside::Watched;
 use super::terminal::Raw;
 use super::{Cancel, SandboxError, Worker, unexpected};
 use crate::ids::Ids;
@@ -34,11 +35,34 @@ impl Worker {
         output: &mut dyn FnMut(Stream, &[u8]),
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError> {
+        self.run_to_the_end(step, output, cancel, None)
+    }
+
+    /// The same for a command that is asked into while it runs, from the thread with the [`super::Inside`] of this
+    /// `watched`.
+    pub fn run_watched(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(Stream, &[u8]),
+        cancel: &Cancel,
+        watched: Watched,
+    ) -> Result<Exit, SandboxError> {
+        self.run_to_the_end(step, output, cancel, Some(watched))
+    }
+
+    fn run_to_the_end(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(Stream, &[u8]),
+        cancel: &Cancel,
+        watched: Option<Watched>,
+    ) -> Result<Exit, SandboxError> {
         let channel = Arc::new(self.open()?);
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        let (order, binds) = step.split();
+        let (mut order, binds) = step.split();
+        order.watched = watched.is_some();
         let (binds, detached) = self.detach(&binds, step)?;
         let mut fds: Vec<BorrowedFd<'_>> = binds.iter().chain(&step.held).map(OwnedFd::as_fd).collect();
         match step.stdio {
@@ -53,6 +77,9 @@ impl Worker {
         if !cancel.register(&channel) {
             channel.send(&Poke::Cancel, &[])?;
         }
+        if let Some(watched) = &watched {
+            watched.connect(&channel);
+        }
         Conversation {
             channel: &channel,
             output,
@@ -61,8 +88,9 @@ impl Worker {
             buffer: vec![0; PIECE_BYTES],
             agents: step.agents(),
             relays: Vec::new(),
+            watched,
         }
-        .run_to_the_end()
+        .until_exit()
     }
 
     /// Started as root, binds are made mounts here: the worker's ids may not be able to walk to them. Their owners are
@@ -100,10 +128,12 @@ struct Conversation<'a> {
     agents: Vec<PathBuf>,
     /// While they exist, its questions are passed on.
     relays: Vec<Relay>,
+    /// Who asks into the sandbox.
+    watched: Option<Watched>,
 }
 
 impl Conversation<'_> {
-    fn run_to_the_end(&mut self) -> Result<Exit, SandboxError> {
+    fn until_exit(&mut self) -> Result<Exit, SandboxError> {
         loop {
             if self.wait_and_read()? {
                 continue;
@@ -120,6 +150,11 @@ impl Conversation<'_> {
                 Reply::Terminal => {
                     let master = fds.into_iter().next().ok_or(SandboxError::Gone)?;
                     self.terminal = Some(Raw::start(master)?);
+                }
+                Reply::Answer(answer) => {
+                    if let Some(watched) = &mut self.watched {
+                        watched.take(answer, fds);
+                    }
                 }
                 end => {
                     self.drain()?;
@@ -141,6 +176,8 @@ impl Conversation<'_> {
             if let Some(terminal) = &self.terminal {
                 fds.extend(terminal.sources().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             }
+            let sources = fds.len();
+            fds.extend(self.watched.iter().filter_map(Watched::source).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let timeout = self.terminal.as_ref().map(|_| &RESIZE);
             match poll(&mut fds, timeout) {
                 Ok(_) => {}
@@ -148,9 +185,9 @@ impl Conversation<'_> {
                 Err(errno) => return Err(SandboxError::Output { source: errno.into() }),
             }
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            (ready, pipes)
+            (ready, pipes, sources)
         };
-        let (ready, pipes) = ready;
+        let (ready, pipes, sources) = ready;
         let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
         // From the back, so that removing one keeps the others' places.
         for at in (0..self.pipes.len()).rev() {
@@ -160,6 +197,9 @@ impl Conversation<'_> {
         }
         if let Some(terminal) = &mut self.terminal {
             terminal.relay(is_ready(pipes), is_ready(pipes + 1), &mut self.buffer, self.output)?;
+        }
+        if let (true, Some(watched)) = (is_ready(sources), &mut self.watched) {
+            watched.read();
         }
         Ok(!is_ready(0))
     }

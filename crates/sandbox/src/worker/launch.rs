@@ -96,6 +96,7 @@ fn run_in(
         network: order.network,
         ids: shared.ids,
         terminal: order.stdio == Stdio::Terminal,
+        watched: order.watched,
         detached,
         resolv_conf: resolv_conf(order.network),
         guest,
@@ -287,27 +288,28 @@ impl Watch<'_> {
                 // A grace beyond all time is as good as none.
                 self.deadline = Instant::now().checked_add(self.grace);
             }
+            Ok(Some((Poke::Kill, _))) => self.kill(),
+            // One that has just ended doesn't hear it; its end is the answer.
+            Ok(Some((Poke::Ask(ask), _))) => drop(self.init.send(&ask, &[])),
             Ok(None) | Err(_) => return false,
         }
         true
+    }
+
+    fn pass_on(&self, reply: &Reply, fds: &[OwnedFd]) {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
+        if self.main.send(reply, &fds).is_err() {
+            self.kill();
+        }
     }
 
     /// `false` when init has ended.
     fn hear_init(&mut self) -> bool {
         match self.init.recv::<Report>() {
             Ok(Some((Report::Mounted(stubs), _))) => self.stubs = stubs,
-            Ok(Some((Report::Agents, fds))) => {
-                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
-                if self.main.send(&Reply::Agents, &fds).is_err() {
-                    self.kill();
-                }
-            }
-            Ok(Some((Report::Terminal, fds))) => {
-                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
-                if self.main.send(&Reply::Terminal, &fds).is_err() {
-                    self.kill();
-                }
-            }
+            Ok(Some((Report::Agents, fds))) => self.pass_on(&Reply::Agents, &fds),
+            Ok(Some((Report::Terminal, fds))) => self.pass_on(&Reply::Terminal, &fds),
+            Ok(Some((Report::Answer(answer), fds))) => self.pass_on(&Reply::Answer(answer), &fds),
             Ok(Some((Report::NotStarted(error), _))) => self.end = Some(End::NotStarted(error)),
             Ok(Some((Report::Exited(exit), _))) => self.end = Some(End::Exited(exit)),
             Ok(None) => return false,

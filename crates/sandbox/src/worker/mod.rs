@@ -9,6 +9,7 @@ mod cancel;
 mod client_run;
 mod copied;
 mod given;
+mod inside;
 mod launch;
 mod server;
 mod start;
@@ -24,6 +25,7 @@ use kuz_image::{IndexEntry, LayerIndex, Scanned};
 use kuz_rootfs::read::TreeFile;
 
 pub use cancel::{Cancel, Source, Trigger};
+pub use inside::{Executed, Inside, InsideError, Watched, watched};
 pub(crate) use server::main as worker_main;
 pub use start::Options;
 pub(crate) use start::WORKER;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use kuz_image::compress::Compression;
 use kuz_image::tar::{Header, Kind, TarReader, TarWriter};
 use kuz_rootfs::read::TreeFile;
-use kuz_sandbox::{Cancel, Exit, Ids, Options, RunStep, SandboxError, Stream, Worker};
+use kuz_sandbox::{Cancel, Exit, Ids, Options, RunStep, SandboxError, Stream, Watched, Worker};
 
 /// Set for a test that runs as an ordinary user: the program to start again.
 const EXE: &str = "KUZ_SANDBOX_TEST_EXE";
@@ -287,6 +287,14 @@ impl Place {
             step.lowers.clone_from(&self.lowers);
         }
         let exit = self.worker.run(&step, output, cancel)?;
+        self.worker.remove(&[step.upper])?;
+        Ok(exit)
+    }
+
+    /// Runs a step that is asked into meanwhile.
+    pub(crate) fn watch(&self, mut step: RunStep, cancel: &Cancel, watched: Watched) -> Result<Exit, SandboxError> {
+        step.upper = self.new_name();
+        let exit = self.worker.run_watched(&step, &mut |_, _| {}, cancel, watched)?;
         self.worker.remove(&[step.upper])?;
         Ok(exit)
     }
