@@ -147,11 +147,9 @@ impl BuildError {
     /// Whose turn it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Findings(_)
-            | Self::Input { .. }
-            | Self::NotStarted { .. }
-            | Self::Unsound(_)
-            | Self::Smoke(_) => Class::Input,
+            Self::Findings(_) | Self::Input { .. } | Self::NotStarted { .. } | Self::Unsound(_) | Self::Smoke(_) => {
+                Class::Input
+            }
             Self::Step(_) => Class::Step,
             Self::Remote { source, .. } if is_refusal(source) => Class::Refused,
             Self::Remote { .. } | Self::Fetch { .. } => Class::Remote,

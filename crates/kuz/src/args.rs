@@ -3,8 +3,11 @@
 //! Parsing only; values are checked against each other where they are used. Reads nothing but the arguments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use kuz_build::smoke::Health;
 
 use crate::refused::Refused;
 
@@ -62,6 +65,15 @@ Examples:
 
 Exit code 1 if there is an error. Rules: docs/verify.md";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  kuz run app
+  kuz run -e DEBUG=1 -v ./data:/data app python -m app
+  kuz run --smoke app                    start it, wait until it is ready, stop it
+  kuz run --smoke=30 --health /healthz app
+
+Exit code: the program's; of a smoke run 0 or 1. Smoke runs: docs/smoke.md";
+
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   kuz explain                            what the next build would do anew, and why
@@ -97,7 +109,8 @@ pub(crate) enum Command {
     Explain(Box<ExplainArgs>),
     /// Show the plan of a build, every step expanded, without building
     Plan(PlanArgs),
-    /// Start an image in the sandbox
+    /// Start an image in the sandbox; with --smoke only to see whether it comes up
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Say where an image's bytes are: stages, layers, directories, packages, waste
     #[command(after_help = SIZE_EXAMPLES)]
@@ -162,7 +175,7 @@ pub(crate) struct BuildArgs {
     /// What the image is for, such as linux/amd64
     #[arg(long)]
     pub(crate) platform: Option<String>,
-    /// Network for RUN
+    /// Network for RUN, and for --smoke if it is host
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkArg,
     /// Set a label of the image
@@ -195,6 +208,8 @@ pub(crate) struct BuildArgs {
     /// Whether the finished image is looked at, and what comes of it: will it run?
     #[arg(long, value_enum, default_value_t)]
     pub(crate) verify: VerifyArg,
+    #[command(flatten)]
+    pub(crate) smoke: SmokeArgs,
     /// A place that may hold what looks like a secret: a path in the image (wildcards as in an ignore file), or
     /// env:NAME, arg:NAME, label:NAME, history; may be repeated
     #[arg(long = "allow-secret", value_name = "PATH")]
@@ -231,6 +246,17 @@ pub(crate) struct BuildArgs {
     pub(crate) outputs: Vec<String>,
     #[command(flatten)]
     pub(crate) refused: Refused,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SmokeArgs {
+    /// Start the image, wait until it is ready (10 seconds, or so many), stop it; a failure is one of the command
+    #[arg(long, value_name = "SECONDS", require_equals = true, value_parser = kuz_build::smoke::window)]
+    pub(crate) smoke: Option<Option<Duration>>,
+    /// With --smoke: ready is when this answers 2xx or 3xx: a path at the first exposed port, or
+    /// `http://127.0.0.1:PORT/PATH` [default: HEALTHCHECK, else an exposed port, else being alive]
+    #[arg(long, value_name = "URL", requires = "smoke", value_parser = Health::parse)]
+    pub(crate) health: Option<Health>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -439,7 +465,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) interactive: bool,
     /// Give it a terminal
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "smoke")]
     pub(crate) tty: bool,
     /// Replace ENTRYPOINT
     #[arg(long)]
@@ -447,9 +473,14 @@ pub(crate) struct RunArgs {
     /// Remove afterwards (changes never stay; accepted as in docker)
     #[arg(long)]
     pub(crate) rm: bool,
-    /// Network
+    /// Network; with --smoke by default a loopback interface of its own
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkArg,
+    #[command(flatten)]
+    pub(crate) smoke: SmokeArgs,
+    /// How progress is shown; `plain` shows what the command of a smoke run writes
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: ProgressArg,
     /// Name, id or the beginning of an id
     pub(crate) image: String,
     /// Replaces CMD

@@ -8,7 +8,7 @@ use kuz_build::error::Class;
 pub(crate) const SUCCESS: u8 = 0;
 /// A step's command failed.
 pub(crate) const STEP: u8 = 1;
-/// `kuz verify` found an error.
+/// `kuz verify` found an error, or an image of `kuz run --smoke` does not come up.
 pub(crate) const UNSOUND: u8 = 1;
 /// Wrong arguments.
 pub(crate) const USAGE: u8 = 2;

@@ -74,8 +74,9 @@ fn wrong_arguments(error: &clap::Error, building: bool) -> u8 {
     }
     if building {
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        result::fail(first);
+        // The first paragraph: what is missing stands on lines of its own.
+        let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();
+        result::fail(paragraph.join(" ").trim_start_matches("error: "));
     }
     exit_code::USAGE
 }

@@ -86,8 +86,8 @@ impl Progress {
                 }
             }
             Event::FetchDone { digest } => state.fetch_done(digest),
-            Event::StepStarted(name) => self.step_started(&mut state, name),
-            Event::StepOutput { name, bytes, .. } => self.step_output(&mut state, name, bytes),
+            Event::StepStarted(name) => self.started(&mut state, &Shown::step(name)),
+            Event::StepOutput { name, bytes, .. } => self.output(&mut state, &Shown::step(name), bytes),
             Event::StepEnded { name, end, took } => self.step_ended(&mut state, name, *end, *took),
             Event::OutputDone { text, took } => {
                 state.say(&format!("{} ({})", render::clean_line(text), seconds(*took)));
@@ -97,6 +97,17 @@ impl Progress {
             }
             Event::Warnings(findings) => state.say(render::findings(findings, self.colour).trim_end()),
             Event::Verdict(found) => state.say(verdict::text(found, self.colour).trim_end()),
+            Event::SmokeStarted { command, text } => {
+                let label = format!("smoke run: `{}`, {}", render::clean_line(command), render::clean_line(text));
+                self.started(&mut state, &Shown { label, ..Shown::smoke() });
+            }
+            Event::SmokeOutput { bytes, .. } => self.output(&mut state, &Shown::smoke(), bytes),
+            Event::SmokeEnded(report) => {
+                self.ended(&mut state, &Shown::smoke());
+                if let Some(report) = report {
+                    state.say(render::smoke_report(report).trim_end());
+                }
+            }
             // An explanation comes after everything else.
             Event::ResolveStarted { .. }
             | Event::Unpacking { .. }
@@ -120,28 +131,27 @@ impl Progress {
         }
     }
 
-    fn step_started(&self, state: &mut State, name: &StepName) {
-        let label = label(name);
+    fn started(&self, state: &mut State, shown: &Shown) {
         state.running += 1;
         if self.mode != Mode::Live {
-            state.say(&label);
+            state.say(&shown.label);
             return;
         }
         if let Some(screen) = &state.screen {
             let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
             let bar = screen.add(ProgressBar::new_spinner());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.set_message(label);
+            bar.set_message(shown.label.clone());
             bar.enable_steady_tick(Duration::from_millis(100));
-            state.bars.insert(key(name), bar);
+            state.bars.insert(shown.key.clone(), bar);
         }
     }
 
-    fn step_output(&self, state: &mut State, name: &StepName, bytes: &[u8]) {
+    fn output(&self, state: &mut State, of: &Shown, bytes: &[u8]) {
         if self.mode == Mode::Statuses {
             return;
         }
-        let mut buffer = state.partial.remove(&key(name)).unwrap_or_default();
+        let mut buffer = state.partial.remove(&of.key).unwrap_or_default();
         buffer.extend_from_slice(bytes);
         let mut shown = String::new();
         let mut from = 0;
@@ -155,7 +165,7 @@ impl Progress {
             let line = render::clean(line.trim_end());
             match self.mode {
                 Mode::Plain if state.running > 1 => {
-                    let _ = writeln!(shown, "  [{}] | {line}", place(name));
+                    let _ = writeln!(shown, "  [{}] | {line}", of.place);
                 }
                 Mode::Plain => {
                     let _ = writeln!(shown, "  | {line}");
@@ -167,27 +177,32 @@ impl Progress {
         }
         buffer.drain(..from);
         if !buffer.is_empty() {
-            state.partial.insert(key(name), buffer);
+            state.partial.insert(of.key.clone(), buffer);
         }
         if shown.is_empty() {
             return;
         }
         if self.mode == Mode::Plain {
             state.say(shown.trim_end_matches('\n'));
-        } else if let Some(bar) = state.bars.get(&key(name)) {
-            bar.set_message(format!("{} | {shown}", label(name)));
+        } else if let Some(bar) = state.bars.get(&of.key) {
+            bar.set_message(format!("{} | {shown}", of.label));
+        }
+    }
+
+    /// Something that was started has ended: its last line is shown, and its place on the screen given up.
+    fn ended(&self, state: &mut State, of: &Shown) {
+        if state.partial.contains_key(&of.key) {
+            self.output(state, of, b"\n");
+        }
+        state.running = state.running.saturating_sub(1);
+        if let Some(bar) = state.bars.remove(&of.key) {
+            bar.finish_and_clear();
         }
     }
 
     fn step_ended(&self, state: &mut State, name: &StepName, end: StepEnd, took: Duration) {
-        if state.partial.contains_key(&key(name)) {
-            self.step_output(state, name, b"\n");
-        }
         if end != StepEnd::Cached {
-            state.running = state.running.saturating_sub(1);
-        }
-        if let Some(bar) = state.bars.remove(&key(name)) {
-            bar.finish_and_clear();
+            self.ended(state, &Shown::step(name));
         }
         let mut text = String::new();
         let _ = match end {
@@ -233,6 +248,24 @@ impl State {
     }
 }
 
+/// How something that runs is told from others.
+#[derive(Debug)]
+struct Shown {
+    key: String,
+    place: String,
+    label: String,
+}
+
+impl Shown {
+    fn step(name: &StepName) -> Self {
+        Self { key: format!("{}/{}", name.stage, name.step), place: place(name), label: label(name) }
+    }
+
+    fn smoke() -> Self {
+        Self { key: "smoke run".to_owned(), place: "smoke run".to_owned(), label: "smoke run".to_owned() }
+    }
+}
+
 fn place(name: &StepName) -> String {
     format!("{} {}/{}", render::clean(&name.stage), name.step, name.steps)
 }
@@ -242,10 +275,6 @@ fn label(name: &StepName) -> String {
     let short: String = text.chars().take(160).collect();
     let cut = if short.len() < text.len() || name.text.lines().count() > 1 { " …" } else { "" };
     format!("[{}] {short}{cut}", place(name))
-}
-
-fn key(name: &StepName) -> String {
-    format!("{}/{}", name.stage, name.step)
 }
 
 fn short(digest: &str) -> &str {

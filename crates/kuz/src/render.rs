@@ -4,6 +4,7 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use kuz_build::error::{BuildError, Findings, StepFailure};
+use kuz_build::smoke::{Report, SmokeFailure};
 use kuz_build::{Diagnostic, Severity};
 
 /// Whether escape sequences for colours may be written.
@@ -58,6 +59,7 @@ pub(crate) fn error(failure: &BuildError, colour: Colour) -> String {
     match failure {
         BuildError::Findings(found) => findings(found, colour),
         BuildError::Step(step) => step_failure(step),
+        BuildError::Smoke(failure) => smoke_failure(failure),
         // The line that asked for the image, then why it cannot be had.
         BuildError::Remote { place: Some(place), source, .. } => findings(place, colour) + &causes(Some(source)),
         other => chain(other),
@@ -92,15 +94,32 @@ fn step_failure(step: &StepFailure) -> String {
         let _ = writeln!(text, "   | {}", clean(line));
     }
     let _ = writeln!(text, "   = stage `{}`, step {} of {}", name.stage, name.step, name.steps);
-    if step.tail.is_empty() {
-        text.push_str("   = it wrote nothing\n");
-    } else {
-        let _ = writeln!(text, "   = the last {} lines that it wrote:", step.tail.len());
-        for line in &step.tail {
-            let _ = writeln!(text, "   > {}", clean(line));
-        }
+    text + &tail(&step.tail)
+}
+
+/// The last lines that a command wrote.
+fn tail(lines: &[String]) -> String {
+    let shown: String = lines.iter().map(|line| format!("   > {}\n", clean(line))).collect();
+    match lines.len() {
+        0 => "   = it wrote nothing\n".to_owned(),
+        1 => format!("   = the last line that it wrote:\n{shown}"),
+        count => format!("   = the last {count} lines that it wrote:\n{shown}"),
+    }
+}
+
+fn smoke_failure(failure: &SmokeFailure) -> String {
+    let mut text = format!("error: smoke run failed: {}\n", clean_line(&failure.what)) + &tail(&failure.tail);
+    if let Some(hint) = &failure.hint {
+        text = text + "   = help: " + hint + "\n";
     }
     text
+}
+
+/// What a smoke run has seen.
+pub(crate) fn smoke_report(report: &Report) -> String {
+    let lines = report.lines().into_iter().map(|line| format!("smoke run: {}\n", clean_line(&line)));
+    let warnings = report.warnings().into_iter().map(|line| format!("warning: smoke run: {}\n", clean_line(&line)));
+    lines.chain(warnings).collect()
 }
 
 /// Control characters other than line ends are shown, not executed by the terminal.

@@ -121,7 +121,9 @@ pub(crate) enum Answer {
     Executed(Exit),
     /// The signal is on its way. Whether the command has anything for it, where that can be seen: as the first process of
     /// a container it would not hear it otherwise.
-    Stopping { handled: Option<bool> },
+    Stopping {
+        handled: Option<bool>,
+    },
     Refused(OsError),
 }
 

@@ -317,7 +317,8 @@ fn a_watched_command_is_asked_into() {
             inside.started().unwrap();
             let long = Duration::from_secs(60);
             // The same root, network, environment; its own output and exit.
-            let line = "until cat /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
+            let line =
+                "until cat /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
             let first = inside.execute(&words(line), long).unwrap();
             let output = String::from_utf8(first.output).unwrap();
             assert_eq!((first.exit, output.as_str()), (Some(Exit::Code(3)), "box\nb\n1\nerr\n"));
@@ -326,12 +327,14 @@ fn a_watched_command_is_asked_into() {
             let second = inside.execute(&words(line), long).unwrap();
             assert_eq!((second.exit, second.output.len()), (Some(Exit::Code(0)), 4096));
             assert!(second.output.ends_with(b"2998\n2999\n"));
-            let third = inside.execute(&words("echo begun; sleep 600; echo never"), Duration::from_millis(300)).unwrap();
+            let third =
+                inside.execute(&words("echo begun; sleep 600; echo never"), Duration::from_millis(300)).unwrap();
             assert_eq!((third.exit, third.output.as_slice()), (None, b"begun\n".as_slice()));
             let missing = inside.execute(&["nosuch".to_owned()], long);
             assert!(matches!(missing, Err(InsideError::NotStarted(StartError::NotFound { .. }))), "{missing:?}");
             // Its sockets belong to the command's network: what listens there is reached from here.
-            let listening = inside.execute(&words("nc -lp 4711 >/tmp/heard & until netstat -lnt | grep -q 4711; do :; done"), long);
+            let listening =
+                inside.execute(&words("nc -lp 4711 >/tmp/heard & until netstat -lnt | grep -q 4711; do :; done"), long);
             assert_eq!(listening.unwrap().exit, Some(Exit::Code(0)));
             assert!(std::net::TcpStream::connect("127.0.0.1:4711").is_err(), "not on this machine");
             let socket = inside.socket(false).unwrap();
@@ -362,7 +365,9 @@ fn a_watched_command_is_asked_into() {
 fn a_watched_command_that_does_not_listen_is_killed() {
     everybody("a_watched_command_that_does_not_listen_is_killed", |place| {
         // Its signal ignored, not handled at all, and a command that is not there.
-        for (script, handled) in [("trap '' TERM; echo; while :; do sleep 0.05; done", false), ("while :; do :; done", false)] {
+        for (script, handled) in
+            [("trap '' TERM; echo; while :; do sleep 0.05; done", false), ("while :; do :; done", false)]
+        {
             let (inside, watched) = kuz_sandbox::watched();
             let ask = move || {
                 inside.started().unwrap();

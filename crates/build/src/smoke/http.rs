@@ -129,7 +129,10 @@ mod tests {
             (b"HTTP/1.0 204 No Content\r\n\r\n", Some((204, "", true))),
             (b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n", Some((302, "", true))),
             (b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone", Some((404, "gone", false))),
-            (b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\n", Some((503, "{\"a\":1}", false))),
+            (
+                b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\n",
+                Some((503, "{\"a\":1}", false)),
+            ),
             // A body that breaks off is no reason to doubt the status.
             (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart", Some((200, "part", true))),
             (b"SSH-2.0-OpenSSH\r\n", None),

@@ -131,7 +131,10 @@ fn smoke(
     session.cancelled()?;
     (session.events)(Event::SmokeStarted {
         command: command.clone(),
-        text: format!("waiting up to {} for {sign}", seconds(timing.window)),
+        text: match sign {
+            Sign::Alive => format!("watching for {} whether it stays alive", seconds(timing.window)),
+            _ => format!("waiting up to {} for {sign}", seconds(timing.window)),
+        },
     });
     let mut tail = Tail::default();
     let mut output = |stream, bytes: &[u8]| {
@@ -255,7 +258,13 @@ fn line(argv: &[String]) -> String {
 
 /// Text from outside on one line.
 fn clean(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .escape_debug()
+        .to_string()
+        .replace("\\\"", "\"")
+        .replace("\\'", "'")
 }
 
 #[cfg(test)]

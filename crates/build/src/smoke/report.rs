@@ -57,7 +57,9 @@ impl Report {
             Ready::Answered { url, status } => format!("ready after {after}: {url} answered {status}"),
             Ready::Healthy { command } => format!("ready after {after}: HEALTHCHECK `{command}` succeeded"),
             Ready::Accepts { port } => format!("ready after {after}: port {port} accepts connections"),
-            Ready::Alive => format!("still running after {after}; it exposes no TCP port and has no HEALTHCHECK to ask"),
+            Ready::Alive => {
+                format!("still running after {after}; it exposes no TCP port and has no HEALTHCHECK to ask")
+            }
             Ready::Finished => format!("ended with exit code 0 after {after}"),
         };
         let stop = self.stop.as_ref().map(|stop| {
@@ -74,7 +76,9 @@ impl Report {
     /// What is wrong all the same.
     pub fn warnings(&self) -> Vec<String> {
         let reach = self.inside_only.map(|port| {
-            format!("port {port} is open on 127.0.0.1 only, which nothing outside the container reaches: listen on 0.0.0.0")
+            format!(
+                "port {port} is open on 127.0.0.1 only, which nothing outside the container reaches: listen on 0.0.0.0"
+            )
         });
         let stop = self.stop.as_ref().and_then(|Stop { signal, took, killed, unhandled, .. }| {
             if *killed {
@@ -154,12 +158,8 @@ mod tests {
             unhandled: false,
         };
         let answered = Ready::Answered { url: "http://localhost:8000/".into(), status: "200 OK".into() };
-        let good = Report {
-            ready: answered,
-            after: Duration::from_millis(1234),
-            stop: Some(stop.clone()),
-            inside_only: None,
-        };
+        let good =
+            Report { ready: answered, after: Duration::from_millis(1234), stop: Some(stop.clone()), inside_only: None };
         assert_eq!(
             good.summary(),
             "smoke run: ready after 1.2 s: http://localhost:8000/ answered 200 OK, stopped by SIGTERM in 40 ms: exit code 0"
@@ -175,10 +175,7 @@ mod tests {
                 "did not end within 10 s of SIGTERM",
             ),
             (
-                Report {
-                    stop: Some(Stop { unhandled: true, exit: Exit::Signal(15), ..stop.clone() }),
-                    ..good.clone()
-                },
+                Report { stop: Some(Stop { unhandled: true, exit: Exit::Signal(15), ..stop.clone() }), ..good.clone() },
                 "does not handle SIGTERM",
             ),
         ] {

@@ -137,7 +137,7 @@ impl fmt::Display for Sign {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 write!(f, "a connection on port {}", ports.join(" or "))
             }
-            Self::Alive => write!(f, "the command to stay alive"),
+            Self::Alive => write!(f, "being alive"),
         }
     }
 }

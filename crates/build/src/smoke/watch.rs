@@ -22,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// An address that is this machine itself, and that a service does not hear which listens on 127.0.0.1.
 const OTHER_LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// A question that the end of the window cuts so short says less than the one before it.
+const SHORT: Duration = Duration::from_millis(500);
 /// How long a connection to an address of the machine itself may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -63,6 +65,8 @@ pub(super) struct Watch<'a> {
 enum Asked {
     Yes(Ready),
     No(String),
+    /// No answer in time.
+    Late(String),
     /// There is nobody to ask any more.
     Over,
 }
@@ -93,7 +97,8 @@ impl Watch<'_> {
                 }
                 Turn::Ask { within } => match self.ask(within) {
                     Asked::Yes(how) => return self.ready(how, began.elapsed()),
-                    Asked::No(why) => {
+                    Asked::Late(_) if within < SHORT && !last.is_empty() => rounds.failed(now, began.elapsed()),
+                    Asked::No(why) | Asked::Late(why) => {
                         last = why;
                         rounds.failed(now, began.elapsed());
                     }
@@ -139,7 +144,8 @@ impl Watch<'_> {
         if self.cancel.is_cancelled() {
             return Course::Cancelled;
         }
-        let stopped = Stopped { took: if killed { GRACE } else { took }, killed, unhandled: handled == Ok(Some(false)) };
+        let stopped =
+            Stopped { took: if killed { GRACE } else { took }, killed, unhandled: handled == Ok(Some(false)) };
         Course::Ready { how, after, inside_only, stopped }
     }
 
@@ -160,7 +166,7 @@ impl Watch<'_> {
         match self.connect(address, port, CONNECT) {
             Ok(_) => Some(true),
             Err(Unconnected::Refused(_)) => Some(false),
-            Err(Unconnected::Over) => None,
+            Err(Unconnected::Late(_) | Unconnected::Over) => None,
         }
     }
 
@@ -180,10 +186,11 @@ impl Watch<'_> {
             }
             Ok(executed) => {
                 let how = executed.exit.map_or_else(|| format!("took longer than {}", seconds(within)), ended);
+                let say = if executed.exit.is_some() { Asked::No } else { Asked::Late };
                 let output = String::from_utf8_lossy(&executed.output);
                 let line = output.lines().rev().map(str::trim).find(|line| !line.is_empty());
                 let line = line.map(|line| format!(", {}", super::clean(line))).unwrap_or_default();
-                Asked::No(format!("HEALTHCHECK `{}`: {how}{line}", super::line(argv)))
+                say(format!("HEALTHCHECK `{}`: {how}{line}", super::line(argv)))
             }
             Err(InsideError::Ended) => Asked::Over,
             Err(error) => {
@@ -194,37 +201,34 @@ impl Watch<'_> {
     }
 
     fn try_ports(&self, ports: &[u16], within: Duration) -> Asked {
-        let mut why = String::new();
         for port in ports {
             match self.connect_any(&both(), *port, within) {
                 Ok(_) => return Asked::Yes(Ready::Accepts { port: *port }),
-                Err(Unconnected::Refused(reason)) => why = reason,
                 Err(Unconnected::Over) => return Asked::Over,
+                Err(other) if ports.len() == 1 => return other.into(),
+                Err(_) => {}
             }
         }
-        if let [_, _, ..] = ports {
-            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-            why = format!("none of the ports {} takes a connection", ports.join(", "));
-        }
-        Asked::No(why)
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        Asked::No(format!("none of the ports {} takes a connection", ports.join(", ")))
     }
 
     fn ask_url(&self, target: &Target, within: Duration) -> Asked {
         let began = Instant::now();
         let stream = match self.connect_any(&target.addresses, target.port, within) {
             Ok(stream) => stream,
-            Err(Unconnected::Refused(why)) => return Asked::No(why),
-            Err(Unconnected::Over) => return Asked::Over,
+            Err(other) => return other.into(),
         };
         let left = within.saturating_sub(began.elapsed());
         match self.wait(left, http::get(stream, target)) {
             None if self.cancel.is_cancelled() => Asked::Over,
-            None => Asked::No(format!("{target} took a connection and did not answer")),
+            None => Asked::Late(format!("{target} took a connection and did not answer")),
             Some(Ok(answer)) if answer.is_good() => {
                 Asked::Yes(Ready::Answered { url: target.to_string(), status: answer.status.to_string() })
             }
             Some(Ok(answer)) => {
-                let line = if answer.line.is_empty() { String::new() } else { format!(": {}", super::clean(&answer.line)) };
+                let line =
+                    if answer.line.is_empty() { String::new() } else { format!(": {}", super::clean(&answer.line)) };
                 Asked::No(format!("{target} answered {}{line}", answer.status))
             }
             Some(Err(error)) => {
@@ -265,7 +269,7 @@ impl Watch<'_> {
             }
             Some(Err(error)) => Err(Unconnected::Refused(format!("port {port}: {error}"))),
             None if self.cancel.is_cancelled() => Err(Unconnected::Over),
-            None => Err(Unconnected::Refused(format!("port {port} takes no connection"))),
+            None => Err(Unconnected::Late(format!("port {port} takes no connection"))),
         }
     }
 
@@ -290,7 +294,18 @@ impl Watch<'_> {
 /// Why there is no connection.
 enum Unconnected {
     Refused(String),
+    Late(String),
     Over,
+}
+
+impl From<Unconnected> for Asked {
+    fn from(unconnected: Unconnected) -> Self {
+        match unconnected {
+            Unconnected::Refused(why) => Self::No(why),
+            Unconnected::Late(why) => Self::Late(why),
+            Unconnected::Over => Self::Over,
+        }
+    }
 }
 
 fn both() -> [IpAddr; 2] {

@@ -9,10 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use kuz_build::contract::{InputData, OutputResult};
 use kuz_build::event::Event;
 use kuz_build::request::{Allowed, BuildRequest, Dest, OutputSpec, Verify};
+use kuz_build::smoke::SmokeRequest;
 use kuz_build::{Built, Network, Platform, Reference};
 
 use super::passed;
-use crate::args::{BuildArgs, NetworkArg, VerifyArg};
+use crate::args::{BuildArgs, NetworkArg, SmokeArgs, VerifyArg};
 use crate::progress::Progress;
 use crate::{exit_code, machine, named, render, result, signals, sizes};
 
@@ -171,6 +172,7 @@ pub(crate) fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
             VerifyArg::Warn => Verify::Warn,
             VerifyArg::Error => Verify::Error,
         },
+        smoke: smoke(&arguments.smoke, arguments.network),
     })
 }
 
@@ -180,6 +182,12 @@ pub(crate) fn network(asked: NetworkArg) -> Network {
         NetworkArg::Default | NetworkArg::Host => Network::Host,
         NetworkArg::None => Network::None,
     }
+}
+
+/// The smoke run that is asked for, if any. It has a network of its own unless the machine's is asked for by name.
+pub(crate) fn smoke(asked: &SmokeArgs, network: NetworkArg) -> Option<SmokeRequest> {
+    let network = if network == NetworkArg::Host { Network::Host } else { Network::None };
+    Some(SmokeRequest { window: asked.smoke?, health: asked.health.clone(), network })
 }
 
 /// `NAME=VALUE`, or `NAME` with the value of the environment; a name that is not set there is left out.

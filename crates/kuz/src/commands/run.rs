@@ -1,11 +1,13 @@
 //! `kuz run`: starts an image's command in the sandbox and ends as it ends.
 //!
-//! The program's own exit code is returned; 125 when kuz could not start it, 126 and 127 as shells have them.
+//! The program's own exit code is returned; 125 when kuz could not start it, 126 and 127 as shells have them. With
+//! `--smoke` it is started only to see whether it comes up: 0 if so, 1 if not, and no output of it unless it does not.
 
 use std::io::Write as _;
 
 use kuz_build::error::{BuildError, Class};
 use kuz_build::event::Stream;
+use kuz_build::smoke;
 use kuz_build::start::{self, Ended, StartRequest, Volume};
 use kuz_build::{Cancel, Events, Session};
 
@@ -16,7 +18,10 @@ use crate::{exit_code, machine, render, signals};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &RunArgs) -> u8 {
-    let progress = Progress::new(ProgressArg::Auto, true);
+    if arguments.smoke.smoke.is_some() {
+        return smoke_run(arguments);
+    }
+    let progress = Progress::new(arguments.progress, arguments.progress == ProgressArg::Auto);
     let attempt = || -> Result<Ended, BuildError> {
         let request = request(arguments).map_err(BuildError::input)?;
         let machine = machine::read().map_err(BuildError::input)?;
@@ -32,6 +37,32 @@ pub(crate) fn run(arguments: &RunArgs) -> u8 {
             progress.say(&render::error(&failure, progress.colour()));
             match (&failure, failure.class()) {
                 (BuildError::NotStarted { code, .. }, _) => *code,
+                (_, Class::Cancelled) => signals::exit_code(),
+                _ => exit_code::RUN_FAILED,
+            }
+        }
+    }
+}
+
+fn smoke_run(arguments: &RunArgs) -> u8 {
+    let progress = Progress::new(arguments.progress, false);
+    let attempt = || {
+        let request = request(arguments).map_err(BuildError::input)?;
+        let machine = machine::read().map_err(BuildError::input)?;
+        let cancel = signals::listen(false);
+        let events: &Events<'_> = &|event| progress.on(&event);
+        let session = Session::open(&machine, &cancel, events)?;
+        let asked = super::build::smoke(&arguments.smoke, arguments.network).unwrap_or_default();
+        smoke::run(&session, &request, &asked)
+    };
+    let outcome = attempt();
+    progress.close();
+    match outcome {
+        Ok(_) => exit_code::SUCCESS,
+        Err(failure) => {
+            progress.say(&render::error(&failure, progress.colour()));
+            match (&failure, failure.class()) {
+                (BuildError::Smoke(_), _) => exit_code::UNSOUND,
                 (_, Class::Cancelled) => signals::exit_code(),
                 _ => exit_code::RUN_FAILED,
             }

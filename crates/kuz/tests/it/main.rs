@@ -26,6 +26,7 @@ mod mounts;
 mod probes;
 mod secrets;
 mod size;
+mod smoke;
 mod sources;
 mod steps;
 mod traces;

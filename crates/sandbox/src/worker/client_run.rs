@@ -177,7 +177,9 @@ impl Conversation<'_> {
                 fds.extend(terminal.sources().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             }
             let sources = fds.len();
-            fds.extend(self.watched.iter().filter_map(Watched::source).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            fds.extend(
+                self.watched.iter().filter_map(Watched::source).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            );
             let timeout = self.terminal.as_ref().map(|_| &RESIZE);
             match poll(&mut fds, timeout) {
                 Ok(_) => {}
