@@ -333,8 +333,10 @@ fn a_watched_command_is_asked_into() {
             let missing = inside.execute(&["nosuch".to_owned()], long);
             assert!(matches!(missing, Err(InsideError::NotStarted(StartError::NotFound { .. }))), "{missing:?}");
             // Its sockets belong to the command's network: what listens there is reached from here.
-            let listening =
-                inside.execute(&words("nc -lp 4711 >/tmp/heard & until netstat -lnt | grep -q 4711; do :; done"), long);
+            let listening = inside.execute(
+                &words("busybox nc -lp 4711 >/tmp/heard & until busybox netstat -lnt | grep -q 4711; do :; done"),
+                long,
+            );
             assert_eq!(listening.unwrap().exit, Some(Exit::Code(0)));
             assert!(std::net::TcpStream::connect("127.0.0.1:4711").is_err(), "not on this machine");
             let socket = inside.socket(false).unwrap();
@@ -344,7 +346,7 @@ fn a_watched_command_is_asked_into() {
             std::io::Write::write_all(&mut &socket, b"hello").unwrap();
             drop(socket);
             let heard = inside.execute(&words("until grep hello /tmp/heard; do :; done"), long).unwrap();
-            assert_eq!(heard.output, b"hello");
+            assert_eq!(heard.output, b"hello\n");
             assert!(!inside.ended(Duration::ZERO));
             let handled = inside.stop(libc::SIGQUIT).unwrap();
             assert!(handled.is_none_or(|handled| handled), "it has a trap");
@@ -384,6 +386,11 @@ fn a_watched_command_that_does_not_listen_is_killed() {
             });
             assert_eq!(exit.unwrap(), Exit::Signal(9), "{script}");
         }
+        // Left alone, it does not go on.
+        let (inside, watched) = kuz_sandbox::watched();
+        let leave = std::thread::spawn(move || inside.started());
+        assert_eq!(place.watch(sh("sleep 600"), &Cancel::new(), watched).unwrap(), Exit::Signal(9));
+        assert_eq!(leave.join().unwrap(), Ok(()));
         let (inside, watched) = kuz_sandbox::watched();
         let step = RunStep { argv: vec!["nosuch".into()], ..sh("") };
         assert!(matches!(place.watch(step, &Cancel::new(), watched), Err(SandboxError::NotStarted(_))));

@@ -82,6 +82,8 @@ impl Watch<'_> {
         let mut last = String::new();
         loop {
             if self.cancel.is_cancelled() {
+                // It has its signal, and its grace.
+                self.inside.ended(Duration::MAX);
                 return Course::Cancelled;
             }
             let now = began.elapsed();

@@ -62,7 +62,7 @@ enum Seen {
     Refused(OsError),
 }
 
-/// The asking end.
+/// The asking end. When it's dropped the command is killed, if it still runs: nobody looks after it any more.
 #[derive(Debug)]
 pub struct Inside {
     channel: Arc<OnceLock<Weak<Channel>>>,
@@ -168,6 +168,12 @@ impl Inside {
                 Err(RecvTimeoutError::Disconnected) => return Err(InsideError::Ended),
             }
         }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
