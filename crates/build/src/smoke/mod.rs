@@ -128,6 +128,7 @@ fn smoke(
     let upper = trees.begin().map_err(|error| BuildError::store("make room for what the command writes", error))?;
     let step = RunStep { stdio: Stdio::Captured, ..step(upper.name().to_string())? };
     let command = line(&step.argv);
+    let shell = shell_line(&step.argv).is_some();
     session.cancelled()?;
     (session.events)(Event::SmokeStarted {
         command: command.clone(),
@@ -153,13 +154,13 @@ fn smoke(
         (exit, watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     drop(upper);
-    let judged = session.cancelled().and_then(|()| judge(exit, course, &sign, &signal, &command));
+    let judged = session.cancelled().and_then(|()| judge(exit, course, &sign, &signal, &command, shell));
     let outcome = match judged {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(Failed { what, may_lack_network })) => {
             let alone = may_lack_network && request.network == Network::None;
             let hint = alone.then(|| {
-                "a smoke run has no network but loopback: if the service needs another one to start, add --network=host"
+                "a smoke run has no network but loopback; if the service needs more to start, add --network=host"
                     .to_owned()
             });
             Err(BuildError::Smoke(Box::new(SmokeFailure { what, hint, tail: tail.lines() })))
@@ -184,6 +185,7 @@ fn judge(
     sign: &Sign,
     signal: &Signal,
     command: &str,
+    shell: bool,
 ) -> Result<Result<Report, Failed>, BuildError> {
     let exit = match exit {
         Ok(exit) => exit,
@@ -205,6 +207,7 @@ fn judge(
                 exit,
                 killed: stopped.killed,
                 unhandled: stopped.unhandled,
+                shell,
             };
             Ok(Report { ready: how, after, stop: Some(stop), inside_only })
         }
@@ -222,7 +225,7 @@ fn judge(
             let may_lack_network = !matches!(exit, Exit::Code(126 | 127));
             Err(Failed { what, may_lack_network })
         }
-        Course::GivenUp { why } => Err(Failed { what: format!("`{command}`: {why}"), may_lack_network: true }),
+        Course::GivenUp { why, knows } => Err(Failed { what: format!("`{command}`: {why}"), may_lack_network: !knows }),
         Course::NotStarted => Err(Failed { what: format!("`{command}` did not start"), may_lack_network: false }),
     })
 }
@@ -246,14 +249,18 @@ fn not_started(error: StartError, command: &str) -> Result<Result<Report, Failed
 
 /// A command line for people: one line, not too long.
 fn line(argv: &[String]) -> String {
-    let words = match argv {
-        // What a shell is given is what the Dockerfile says.
-        [shell, flag, line] if flag == "-c" && shell.ends_with("sh") => line.clone(),
-        words => words.join(" "),
-    };
-    let words = clean(&words);
+    // What a shell is given is what the Dockerfile says.
+    let words = clean(&shell_line(argv).map_or_else(|| argv.join(" "), str::to_owned));
     let short: String = words.chars().take(LINE_CHARS).collect();
     if short.len() < words.len() { short + " …" } else { short }
+}
+
+/// What a shell is to run, if that is what is started.
+fn shell_line(argv: &[String]) -> Option<&str> {
+    match argv {
+        [shell, flag, line] if flag == "-c" && shell.ends_with("sh") => Some(line),
+        _ => None,
+    }
 }
 
 /// Text from outside on one line.
@@ -298,7 +305,7 @@ mod tests {
     #[test]
     fn an_end_by_itself_is_good_only_where_nothing_else_is_awaited() {
         let (term, after) = (Signal::of_image(None).unwrap(), Duration::from_secs(1));
-        let judged = |exit, sign: &Sign| match judge(Ok(exit), Course::Ended { after }, sign, &term, "cmd") {
+        let judged = |exit, sign: &Sign| match judge(Ok(exit), Course::Ended { after }, sign, &term, "cmd", false) {
             Ok(Ok(report)) => report.summary(),
             Ok(Err(failed)) => failed.what,
             Err(error) => error.to_string(),

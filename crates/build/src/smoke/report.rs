@@ -47,6 +47,8 @@ pub(super) struct Stop {
     pub(super) killed: bool,
     /// It has nothing for the signal: as process 1 of a container it would not even hear it.
     pub(super) unhandled: bool,
+    /// It is a shell that was given a line.
+    pub(super) shell: bool,
 }
 
 impl Report {
@@ -80,21 +82,24 @@ impl Report {
                 "port {port} is open on 127.0.0.1 only, which nothing outside the container reaches: listen on 0.0.0.0"
             )
         });
-        let stop = self.stop.as_ref().and_then(|Stop { signal, took, killed, unhandled, .. }| {
-            if *killed {
-                let took = seconds(*took);
-                return Some(format!(
-                    "it did not end within {took} of {signal} and was killed, as an engine does: a shell before the command \
-                     may keep the signal from it (write CMD in JSON form, or with `exec`), or it needs another STOPSIGNAL"
-                ));
-            }
-            unhandled.then(|| {
-                format!(
-                    "the command does not handle {signal}: here that ends it, but process 1 of a container does not hear \
-                     what it does not handle, and an engine kills it after its grace (handle {signal}, write CMD in JSON \
-                     form or with `exec`, or run it with --init)"
-                )
-            })
+        let stop = self.stop.as_ref().and_then(|Stop { signal, took, killed, unhandled, shell, .. }| {
+            let text = match (killed, unhandled, shell) {
+                (true, ..) => format!(
+                    "it did not end within {} of {signal} and was killed, as engines do; where a shell keeps the signal from \
+                     the command, write CMD in JSON form or with `exec`, else name another STOPSIGNAL",
+                    seconds(*took)
+                ),
+                (false, true, true) => format!(
+                    "the command is started by a shell, which as process 1 of a container does not pass {signal} on: engines \
+                     kill it after their grace; write CMD in JSON form, or with `exec`"
+                ),
+                (false, true, false) => format!(
+                    "the command does not handle {signal}, and as process 1 of a container would not even hear it: engines \
+                     kill it after their grace; handle {signal}, or run it with --init"
+                ),
+                (false, false, _) => return None,
+            };
+            Some(text)
         });
         reach.into_iter().chain(stop).collect()
     }
@@ -156,6 +161,7 @@ mod tests {
             exit: Exit::Code(0),
             killed: false,
             unhandled: false,
+            shell: false,
         };
         let answered = Ready::Answered { url: "http://localhost:8000/".into(), status: "200 OK".into() };
         let good =
@@ -177,6 +183,10 @@ mod tests {
             (
                 Report { stop: Some(Stop { unhandled: true, exit: Exit::Signal(15), ..stop.clone() }), ..good.clone() },
                 "does not handle SIGTERM",
+            ),
+            (
+                Report { stop: Some(Stop { unhandled: true, shell: true, ..stop.clone() }), ..good.clone() },
+                "does not pass SIGTERM on",
             ),
         ] {
             let warnings = report.warnings();

@@ -15,6 +15,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 /// Between two questions to a port: soon enough to lose no time, and seldom enough to cost none.
 const PACE: Duration = Duration::from_millis(50);
+/// The same once it answers, if not well: each question may be a line of its log, whose end is what a failure shows.
+const ANSWERED_PACE: Duration = Duration::from_millis(500);
 /// Between two HEALTHCHECKs: each starts a program, often Python.
 const CHECK_PACE: Duration = Duration::from_millis(500);
 
@@ -121,10 +123,10 @@ impl Rounds {
         Turn::Ask { within: check.map_or(left, |check| check.timeout.min(left)) }
     }
 
-    /// A question that was asked at `began` has no good answer at `now`.
-    pub(super) fn failed(&mut self, began: Duration, now: Duration) {
+    /// A question that was asked at `began` has no good answer at `now`: a bad one, or none.
+    pub(super) fn failed(&mut self, began: Duration, now: Duration, answered: bool) {
         let Some(check) = &self.timing.check else {
-            self.due = now.saturating_add(PACE);
+            self.due = now.saturating_add(if answered { ANSWERED_PACE } else { PACE });
             return;
         };
         self.due = now.saturating_add(check.pace(now));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     /// Asks until it is over; every question takes `took` and fails. When the questions were, and the end.
-    fn play(timing: Timing, took: Duration) -> (Vec<u128>, Turn) {
+    fn play(timing: Timing, took: Duration, answered: bool) -> (Vec<u128>, Turn) {
         let mut rounds = Rounds::new(timing);
         let (mut now, mut asked) = (Duration::ZERO, Vec::new());
         loop {
@@ -180,7 +182,7 @@ mod tests {
                     asked.push(now.as_millis());
                     let began = now;
                     now += took.min(within);
-                    rounds.failed(began, now);
+                    rounds.failed(began, now, answered);
                 }
                 Turn::Wait(time) => {
                     assert!(!time.is_zero(), "it goes on");
@@ -193,14 +195,17 @@ mod tests {
 
     #[test]
     fn a_port_is_asked_all_the_time_until_the_window_is_over() {
-        let (asked, end) = play(Timing::new(Some(ms(200)), None, false), ms(0));
+        let (asked, end) = play(Timing::new(Some(ms(200)), None, false), ms(0), false);
         assert_eq!((asked, end), (vec![0, 50, 100, 150], Turn::Late));
+        // One that answers badly is left in peace for a while.
+        let (asked, end) = play(Timing::new(Some(ms(1200)), None, false), ms(10), true);
+        assert_eq!((asked, end), (vec![0, 510, 1020], Turn::Late));
         // An answer may take what is left.
-        let (asked, end) = play(Timing::new(Some(ms(200)), None, false), ms(5000));
+        let (asked, end) = play(Timing::new(Some(ms(200)), None, false), ms(5000), false);
         assert_eq!((asked, end), (vec![0], Turn::Late));
         // A HEALTHCHECK that is not asked changes nothing but the window.
         let check = healthcheck(100, 100, 0, 0, 1);
-        let (asked, end) = play(Timing::new(Some(ms(200)), Some(&check), false), ms(0));
+        let (asked, end) = play(Timing::new(Some(ms(200)), Some(&check), false), ms(0), false);
         assert_eq!((asked.len(), end), (4, Turn::Late));
     }
 
@@ -220,7 +225,7 @@ mod tests {
             // None is faster than ours to ports.
             (healthcheck(1, 0, 0, 0, 3), 9000, 0, vec![0, 50, 100, 150], Turn::Unhealthy(3)),
         ] {
-            let (asked, end) = play(Timing::new(Some(ms(window)), Some(&check), true), ms(took));
+            let (asked, end) = play(Timing::new(Some(ms(window)), Some(&check), true), ms(took), false);
             assert_eq!((asked, end), (want_asked, want_end), "{check:?}");
         }
     }

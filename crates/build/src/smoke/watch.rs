@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
 use kuz_sandbox::{Cancel, Inside, InsideError};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
@@ -32,8 +33,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub(super) enum Course {
     /// It was ready, and was stopped.
     Ready { how: Ready, after: Duration, inside_only: Option<u16>, stopped: Stopped },
-    /// It was given up and killed.
-    GivenUp { why: String },
+    /// It was given up and killed. It `knows` what it does not want, or may miss something.
+    GivenUp { why: String, knows: bool },
     /// It ended before that.
     Ended { after: Duration },
     /// It never ran.
@@ -65,6 +66,8 @@ pub(super) struct Watch<'a> {
 enum Asked {
     Yes(Ready),
     No(String),
+    /// An answer with this status, and no good one.
+    Answered(StatusCode, String),
     /// No answer in time.
     Late(String),
     /// There is nobody to ask any more.
@@ -79,7 +82,8 @@ impl Watch<'_> {
         }
         let began = Instant::now();
         let mut rounds = Rounds::new(self.timing.clone());
-        let mut last = String::new();
+        // What the last question came to, and whether the service itself said that it was a wrong one.
+        let (mut last, mut knows) = (String::new(), false);
         loop {
             if self.cancel.is_cancelled() {
                 // It has its signal, and its grace.
@@ -99,10 +103,14 @@ impl Watch<'_> {
                 }
                 Turn::Ask { within } => match self.ask(within) {
                     Asked::Yes(how) => return self.ready(how, began.elapsed()),
-                    Asked::Late(_) if within < SHORT && !last.is_empty() => rounds.failed(now, began.elapsed()),
+                    Asked::Late(_) if within < SHORT && !last.is_empty() => rounds.failed(now, began.elapsed(), false),
                     Asked::No(why) | Asked::Late(why) => {
-                        last = why;
-                        rounds.failed(now, began.elapsed());
+                        (last, knows) = (why, false);
+                        rounds.failed(now, began.elapsed(), false);
+                    }
+                    Asked::Answered(status, why) => {
+                        (last, knows) = (why, status.is_client_error());
+                        rounds.failed(now, began.elapsed(), true);
                     }
                     // Told apart by the next look: cancelled, or ended.
                     Asked::Over if self.cancel.is_cancelled() => {}
@@ -111,11 +119,12 @@ impl Watch<'_> {
                 Turn::Late if *self.sign == Sign::Alive => return self.ready(Ready::Alive, began.elapsed()),
                 Turn::Late => {
                     let window = seconds(self.timing.window);
-                    return self.give_up(format!("it was not ready after {window}: {last}"));
+                    return self.give_up(format!("it was not ready after {window}: {last}"), knows);
                 }
                 Turn::Unhealthy(times) => {
                     let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
-                    return self.give_up(format!("it is unhealthy: HEALTHCHECK failed {times} in a row: {last}"));
+                    let why = format!("it is unhealthy: HEALTHCHECK failed {times} in a row: {last}");
+                    return self.give_up(why, false);
                 }
             }
         }
@@ -126,9 +135,9 @@ impl Watch<'_> {
         if self.cancel.is_cancelled() { Course::Cancelled } else { Course::Ended { after } }
     }
 
-    fn give_up(&self, why: String) -> Course {
+    fn give_up(&self, why: String, knows: bool) -> Course {
         self.inside.kill();
-        Course::GivenUp { why }
+        Course::GivenUp { why, knows }
     }
 
     fn ready(&self, how: Ready, after: Duration) -> Course {
@@ -231,7 +240,7 @@ impl Watch<'_> {
             Some(Ok(answer)) => {
                 let line =
                     if answer.line.is_empty() { String::new() } else { format!(": {}", super::clean(&answer.line)) };
-                Asked::No(format!("{target} answered {}{line}", answer.status))
+                Asked::Answered(answer.status, format!("{target} answered {}{line}", answer.status))
             }
             Some(Err(error)) => {
                 Asked::No(format!("{target} did not answer in HTTP: {}", crate::run_step::cause_chain(&error)))
