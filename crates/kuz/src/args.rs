@@ -249,6 +249,7 @@ pub(crate) struct BuildArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::option_option, reason = "how clap says that a flag's value may be left out")]
 pub(crate) struct SmokeArgs {
     /// Start the image, wait until it is ready (10 seconds, or so many), stop it; a failure is one of the command
     #[arg(long, value_name = "SECONDS", require_equals = true, value_parser = kuz_build::smoke::window)]

@@ -99,12 +99,12 @@ fn step_failure(step: &StepFailure) -> String {
 
 /// The last lines that a command wrote.
 fn tail(lines: &[String]) -> String {
-    let shown: String = lines.iter().map(|line| format!("   > {}\n", clean(line))).collect();
-    match lines.len() {
+    let heading = match lines.len() {
         0 => "   = it wrote nothing\n".to_owned(),
-        1 => format!("   = the last line that it wrote:\n{shown}"),
-        count => format!("   = the last {count} lines that it wrote:\n{shown}"),
-    }
+        1 => "   = the last line that it wrote:\n".to_owned(),
+        count => format!("   = the last {count} lines that it wrote:\n"),
+    };
+    lines.iter().fold(heading, |text, line| text + "   > " + &clean(line) + "\n")
 }
 
 fn smoke_failure(failure: &SmokeFailure) -> String {

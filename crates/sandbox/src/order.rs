@@ -200,6 +200,7 @@ impl std::error::Error for Failure {
 
 /// What init does: everything but the descriptors (the binds, beside it).
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing that is done or not")]
 pub(crate) struct InitOrder {
     /// Where the root comes from, by names in the current directory.
     pub root: RootSource,

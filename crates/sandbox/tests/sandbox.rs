@@ -315,7 +315,7 @@ fn a_watched_command_is_asked_into() {
         let words = |line: &str| ["sh", "-c", line].map(str::to_owned).to_vec();
         let ask = move || {
             inside.started().unwrap();
-            let long = Duration::from_secs(60);
+            let long = Duration::from_mins(1);
             // The same root, network, environment; its own output and exit.
             let line =
                 "until cat /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
@@ -376,7 +376,7 @@ fn a_watched_command_that_does_not_listen_is_killed() {
                 let said = inside.stop(libc::SIGWINCH).unwrap();
                 assert!(said.is_none_or(|said| said == handled), "{said:?}");
                 inside.kill();
-                assert!(inside.ended(Duration::from_secs(60)));
+                assert!(inside.ended(Duration::from_mins(1)));
             };
             let exit = std::thread::scope(|scope| {
                 let asking = scope.spawn(ask);

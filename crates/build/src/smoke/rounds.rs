@@ -12,7 +12,7 @@ use kuz_image::Healthcheck;
 /// machine after several; a shell that never listens should not keep a build for longer.
 const WINDOW: Duration = Duration::from_secs(10);
 /// No window is longer: a start that takes an hour is none.
-pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_hours(1);
 /// Between two questions to a port: soon enough to lose no time, and seldom enough to cost none.
 const PACE: Duration = Duration::from_millis(50);
 /// The same once it answers, if not well: each question may be a line of its log, whose end is what a failure shows.

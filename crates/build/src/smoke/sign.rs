@@ -149,21 +149,19 @@ impl fmt::Display for Target {
 }
 
 fn target(health: &Health, ports: &[u16]) -> Result<Target, String> {
-    let (host, port) = match &health.place {
-        Some(place) => (place.host.as_str(), place.port),
-        None => match ports.first() {
-            Some(port) => ("localhost", *port),
-            None => {
-                let path = &health.path;
-                return Err(format!(
-                    "`--health {path}` names no port and the image exposes none: write http://127.0.0.1:PORT{path}, or \
-                     EXPOSE the port in the Dockerfile"
-                ));
-            }
-        },
+    let path = &health.path;
+    let (host, port) = match (&health.place, ports.first()) {
+        (Some(place), _) => (place.host.as_str(), place.port),
+        (None, Some(port)) => ("localhost", *port),
+        (None, None) => {
+            return Err(format!(
+                "`--health {path}` names no port and the image exposes none: write http://127.0.0.1:PORT{path}, or EXPOSE \
+                 the port in the Dockerfile"
+            ));
+        }
     };
     let authority = if port == HTTP_PORT { host.to_owned() } else { format!("{host}:{port}") };
-    Ok(Target { addresses: addresses(host), port, authority, path: health.path.clone() })
+    Ok(Target { addresses: addresses(host), port, authority, path: path.clone() })
 }
 
 /// The TCP ports of EXPOSE, in order of their numbers: the configuration keeps no other order.
