@@ -327,8 +327,7 @@ fn a_watched_command_is_asked_into() {
             let second = inside.execute(&words(line), long).unwrap();
             assert_eq!((second.exit, second.output.len()), (Some(Exit::Code(0)), 4096));
             assert!(second.output.ends_with(b"2998\n2999\n"));
-            let third =
-                inside.execute(&words("echo begun; sleep 600; echo never"), Duration::from_millis(300)).unwrap();
+            let third = inside.execute(&words("echo begun; sleep 600; echo never"), Duration::from_secs(1)).unwrap();
             assert_eq!((third.exit, third.output.as_slice()), (None, b"begun\n".as_slice()));
             let missing = inside.execute(&["nosuch".to_owned()], long);
             assert!(matches!(missing, Err(InsideError::NotStarted(StartError::NotFound { .. }))), "{missing:?}");

@@ -41,7 +41,7 @@ fn an_image_comes_up_or_the_reason_is_told() {
         // A URL: found, a redirect, missing, refused.
         (SERVER, "--smoke --health /healthz", 0, &["ready after", "http://localhost:8080/healthz answered 200 OK"][..]),
         (SERVER, "--smoke --health http://127.0.0.1:8080/dir", 0, &["127.0.0.1:8080/dir answered 302"]),
-        (SERVER, "--smoke=1 --health /nope", 1, &["was not ready after 1 s", "answered 404 Not Found"]),
+        (SERVER, "--smoke=3 --health /nope", 1, &["was not ready after 3 s", "answered 404 Not Found"]),
         (SERVER, "--smoke=1 --health http://localhost:81/", 1, &["nothing listens on port 81", "--network=host"]),
         // Without a URL: the port.
         (SERVER, "--smoke", 0, &["port 8080 accepts connections", "stopped by SIGTERM in"]),
@@ -118,9 +118,9 @@ fn a_healthcheck_runs_beside_the_command_as_it_does() {
             &["unhealthy: HEALTHCHECK failed 2 times in a row", "exit code 1, no database"],
         ),
         (
-            "HEALTHCHECK --interval=100ms --timeout=100ms --retries=1 CMD echo begun; sleep 600\nCMD [\"sleep\", \"600\"]\n",
+            "HEALTHCHECK --interval=100ms --timeout=1s --retries=1 CMD echo begun; sleep 600\nCMD [\"sleep\", \"600\"]\n",
             1,
-            &["failed once in a row", "took longer than 100 ms, begun"],
+            &["failed once in a row", "took longer than 1 s, begun"],
         ),
         (
             "HEALTHCHECK --interval=100ms --retries=1 CMD [\"curl\", \"x\"]\nCMD [\"sleep\", \"600\"]\n",
@@ -246,7 +246,7 @@ fn a_build_lets_nothing_out_that_does_not_come_up() {
 
     // The same with the page missing: the tag stays where it was, here and there, and nothing is written.
     place.dockerfile(&format!("FROM busybox\n{SERVER}RUN rm /www/healthz\n"));
-    let bad = place.build(&["-t", &name, "--smoke=1", "--health", "/healthz", "--push", "-o", &output]);
+    let bad = place.build(&["-t", &name, "--smoke=3", "--health", "/healthz", "--push", "-o", &output]);
     assert_eq!(bad.code, 3, "{}", bad.stderr);
     assert!(bad.stderr.contains("error: smoke run failed: `httpd -f -p 8080 -h /www`"), "{}", bad.stderr);
     let message = bad.message();
