@@ -8,7 +8,7 @@ use std::path::Path;
 
 use kuz_dockerfile::ast::Kind;
 use kuz_dockerfile::ignore::Ignore;
-use kuz_dockerfile::lint::{self, Check, Family, Options, Scope};
+use kuz_dockerfile::lint::{self, Check, Family, LabelForm, Options, Scope};
 use kuz_dockerfile::{Diagnostic, Dockerfile, Parsed, Severity, syntax};
 use kuz_image::{Digest, ImageConfig};
 use kuz_plan::outline::{self, Outline, Target};
@@ -46,8 +46,10 @@ pub struct CheckOptions {
     pub enable: BTreeSet<String>,
     /// Registries that base images may come from; any, if there's none.
     pub trusted_registries: BTreeSet<String>,
-    /// Labels that the image must have.
-    pub required_labels: BTreeSet<String>,
+    /// Labels that the image must have, and what their values are.
+    pub label_schema: BTreeMap<String, LabelForm>,
+    /// No labels but those.
+    pub strict_labels: bool,
 }
 
 /// Checks the Dockerfile of a request. Errors in it are findings; an `Err` is that it cannot be read.
@@ -65,7 +67,8 @@ pub fn check(request: &BuildRequest, options: &CheckOptions) -> Result<Findings,
     wanted.experimental.extend(options.enable.iter().cloned());
     let rules = Options {
         trusted_registries: options.trusted_registries.clone(),
-        required_labels: options.required_labels.clone(),
+        label_schema: options.label_schema.clone(),
+        strict_labels: options.strict_labels,
         syntax: argument(request, SYNTAX_ARGUMENT).map(str::to_owned),
     };
     let mut diagnostics = parsed.diagnostics.clone();

@@ -60,6 +60,7 @@ use std::time::Instant;
 use kuz_image::{Descriptor, ImageId};
 
 pub use kuz_dockerfile::lint::{Family, RULES, Rule, rule};
+pub use kuz_dockerfile::lint::{LabelForm, UnknownForm};
 pub use kuz_dockerfile::{Diagnostic, Severity, Span};
 pub use kuz_image::Platform;
 pub use kuz_image::reference::Reference;

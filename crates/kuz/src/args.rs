@@ -353,9 +353,12 @@ pub(crate) struct CheckArgs {
     /// Registries that base images may come from
     #[arg(long = "trusted-registry", value_name = "HOST", value_delimiter = ',')]
     pub(crate) trusted_registries: Vec<String>,
-    /// Labels that the image must have
-    #[arg(long = "require-label", value_name = "KEY", value_delimiter = ',')]
+    /// Labels that the image must have, and what they are: text, url, rfc3339, semver, hash, spdx or email
+    #[arg(long = "require-label", value_name = "KEY[:FORM]", value_delimiter = ',')]
     pub(crate) required_labels: Vec<String>,
+    /// No other labels than those of --require-label
+    #[arg(long)]
+    pub(crate) strict_labels: bool,
 }
 
 #[derive(Debug, Args)]

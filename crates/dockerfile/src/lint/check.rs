@@ -116,6 +116,17 @@ impl Check {
         });
     }
 
+    /// Is the rule turned off, by its name or with others?
+    pub(super) fn skips(&self, name: &str) -> bool {
+        self.skip_all || self.skip.iter().any(|skipped| rule(name).is_some_and(|rule| rule.is_called(skipped)))
+    }
+
+    /// Is the rule turned on by its own name or code, not with its family?
+    pub(super) fn names(&self, name: &str) -> bool {
+        let Some(rule) = rule(name) else { return false };
+        self.experimental.iter().any(|asked| asked == rule.name || rule.codes.contains(&asked.as_str()))
+    }
+
     /// Does the rule of this name apply? One that isn't known does.
     pub fn allows(&self, name: &str) -> bool {
         let Some(rule) = rule(name) else { return !self.skip_all && !self.skip.contains(name) };

@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! rules: the table · check: which rules are wanted · file, stage: BuildKit's · view, shell: what the others look at
-//! image, commands, labels: hadolint's · python: P1 to P11 and more · slips: our own
+//! image, commands, labels, forms: hadolint's · python: P1 to P11 and more · slips: our own
 //! ```
 
 mod check;
 mod commands;
 mod file;
+mod forms;
 mod image;
 mod labels;
 mod python;
@@ -20,7 +21,7 @@ mod slips;
 mod stage;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::{Dockerfile, Instruction};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -28,6 +29,7 @@ use crate::span::Span;
 use crate::syntax;
 
 pub use check::{Check, CheckError};
+pub use forms::{LabelForm, UnknownForm};
 pub use python::{requirement_files, unpinned};
 pub use rules::{Family, Needs, RULES, Rule, Scope, document, is_known, rule, what_to_do};
 
@@ -39,8 +41,10 @@ const MAX_FINDINGS: usize = 1000;
 pub struct Options {
     /// Registries that base images may come from; any, if there's none.
     pub trusted_registries: BTreeSet<String>,
-    /// Labels that the final stage must have.
-    pub required_labels: BTreeSet<String>,
+    /// Labels that the final stage must have, and what their values are.
+    pub label_schema: BTreeMap<String, LabelForm>,
+    /// No labels but those.
+    pub strict_labels: bool,
     /// What the file's `# syntax=` is replaced by.
     pub syntax: Option<String>,
 }
@@ -95,6 +99,21 @@ impl Findings<'_> {
     fn advise(&mut self, name: &'static str, at: &Instruction, span: Span, message: &str, hint: impl Into<String>) {
         self.enter(at);
         self.push(name, Diagnostic::warning(name, span, message).hint(hint));
+    }
+
+    /// The same of something that the caller asked for by name: also where the rule is off by itself, and a warning.
+    fn advise_asked(
+        &mut self,
+        name: &'static str,
+        at: &Instruction,
+        span: Span,
+        message: &str,
+        hint: impl Into<String>,
+    ) {
+        self.enter(at);
+        if !self.here.skips(name) {
+            self.found.push(Diagnostic::warning(name, span, message).hint(hint));
+        }
     }
 
     fn push(&mut self, name: &'static str, found: Diagnostic) {

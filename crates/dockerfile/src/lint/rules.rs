@@ -188,13 +188,16 @@ pub const RULES: &[Rule] = &[
     warns(&["DL3046"], "UseraddHighUid", "`useradd` with a high id has `-l`: else it writes a huge sparse file"),
     notes(&["DL3048"], "LabelKeySyntax", "keys of labels are in lower case, with dots and hyphens between words"),
     warns(&["DL3049"], "LabelMissing", "the final stage has the labels of `--require-label`"),
-    notes(&["DL3051"], "LabelEmpty", "labels of `org.opencontainers.image` have values"),
-    notes(&["DL3052"], "LabelNoUrl", "the labels url, source and documentation are URLs"),
-    notes(&["DL3053"], "LabelNoTime", "the label created is a time as RFC 3339 writes it"),
-    notes(&["DL3054"], "LabelNoLicense", "the label licenses is an SPDX expression"),
-    notes(&["DL3055"], "LabelNoRevision", "the label revision is a commit").off(),
-    notes(&["DL3056"], "LabelNoVersion", "the label version is a semantic version").off(),
+    warns(&["DL3050"], "LabelSuperfluous", "with `--strict-labels`: no labels but those of `--require-label`").off(),
+    notes(&["DL3051"], "LabelEmpty", "labels of `org.opencontainers.image` and of the schema have values"),
+    notes(&["DL3052"], "LabelNoUrl", "the labels url, source, documentation, and those of the form `url`, are URLs"),
+    notes(&["DL3053"], "LabelNoTime", "the label created, and those of the form `rfc3339`, are times"),
+    notes(&["DL3054"], "LabelNoLicense", "the label licenses, and those of the form `spdx`, are SPDX expressions"),
+    notes(&["DL3055"], "LabelNoRevision", "the label revision, and those of the form `hash`, are commits").off(),
+    notes(&["DL3056"], "LabelNoVersion", "the label version, and those of the form `semver`, are semantic versions")
+        .off(),
     notes(&["DL3057"], "NoHealthcheck", "the final stage has a HEALTHCHECK").off(),
+    warns(&["DL3058"], "LabelNoEmail", "labels of the form `email` are e-mail addresses as RFC 5322 writes them"),
     notes(&["DL3059"], "ConsecutiveRun", "RUN instructions in a row are one RUN").off(),
     notes(&["DL3066"], "NamedUser", "USER is a number, which an orchestrator can check").off(),
     notes(&["DL3067"], "CopyWholeRoot", "a stage is not copied whole onto the root of another image"),
@@ -317,6 +320,10 @@ This page is generated from the rule table; `KUZ_BLESS=1 cargo test -p kuz-docke
 - **`# check=error=true`** makes `kuz build` fail on a finding of BuildKit's rules, as BuildKit does: a file that builds
   there builds here.
 - The build argument `BUILDKIT_DOCKERFILE_CHECK` takes the place of the file's `# check=`.
+- **A schema of labels:** `kuz check --require-label KEY:FORM` asks for a label and what its value is: `text` (also without
+  a form), `url`, `rfc3339`, `semver`, `hash`, `spdx` or `email`, as hadolint names them. Findings about it are warnings,
+  whether or not the rule is on. `--strict-labels` (or `--enable LabelSuperfluous`) allows no other labels. Values with
+  variables are not judged.
 
 `kuz check` and `kuz build --check` end with exit code 3 when there is an error or a warning, with 0 when there are notes or
 nothing; `--fail-on` moves that line.

@@ -73,7 +73,8 @@ fn all(source: &[u8]) -> Vec<&'static str> {
     let check = Check { enable_all: true, experimental_all: true, ..Check::default() };
     let options = Options {
         trusted_registries: ["docker.io".to_owned()].into(),
-        required_labels: ["team".to_owned()].into(),
+        label_schema: [("team".to_owned(), LabelForm::Text), ("mail".to_owned(), LabelForm::Email)].into(),
+        strict_labels: true,
         syntax: None,
     };
     let mut found = parsed.diagnostics;
@@ -122,6 +123,41 @@ fn hadolints_comments_are_honoured() {
     assert_eq!(names("# hadolint global ignore=DL3006, DL3002\nFROM a\nUSER root"), [] as [&str; 0]);
     assert_eq!(names("# check=skip=hadolint\nFROM a\nUSER root"), [] as [&str; 0]);
     assert_eq!(names("# check=experimental=P9;skip=UntaggedBase\nFROM python:3.10"), ["PythonBuffered"]);
+}
+
+#[test]
+fn a_schema_of_labels_is_asked_for() {
+    let names = |source: &str, schema: &[(&str, &str)], strict_labels: bool| -> Vec<(&'static str, Severity)> {
+        let parsed = parse(source.as_bytes());
+        let schema = schema.iter().map(|(key, form)| ((*key).to_owned(), form.parse().unwrap()));
+        let options = Options { label_schema: schema.collect(), strict_labels, ..Options::default() };
+        let check = Check::of_file(&parsed.file).with_global_comments(&parsed.file);
+        lint_with(&parsed.file, &check, &options).iter().map(|found| (found.rule, found.severity)).collect()
+    };
+    let warned = |rule| vec![(rule, Severity::Warning)];
+    for (source, schema, strict, expected) in [
+        // Off by itself, but the schema asks for it.
+        ("LABEL v=1", vec![("v", "semver")], false, warned("LabelNoVersion")),
+        ("LABEL v=1.0.0", vec![("v", "semver")], false, vec![]),
+        ("LABEL v=$V", vec![("v", "semver")], false, vec![]),
+        ("LABEL v=\"\"", vec![("v", "text")], false, warned("LabelEmpty")),
+        ("LABEL v=x", vec![], false, vec![]),
+        ("LABEL v=x", vec![], true, warned("LabelSuperfluous")),
+        ("LABEL v=x w=y", vec![("v", "text")], true, warned("LabelSuperfluous")),
+        ("LABEL v=x", vec![("v", "text")], true, vec![]),
+        ("# hadolint ignore=DL3050\nLABEL v=x", vec![], true, vec![]),
+        ("# check=skip=LabelNoVersion\nLABEL v=1", vec![("v", "semver")], false, vec![]),
+        // The schema's form counts, not the specification's.
+        ("LABEL org.opencontainers.image.source=x", vec![("org.opencontainers.image.source", "text")], false, vec![]),
+    ] {
+        assert_eq!(names(&format!("FROM a:1\n{source}"), &schema, strict), expected, "{source} {schema:?}");
+    }
+    // By the rule's own name only: a family's name turns on no rule that would need a schema.
+    let file = |enable: &str| {
+        names(&format!("# check=experimental={enable}\nFROM a:1\nHEALTHCHECK NONE\nLABEL v=x"), &[], false)
+    };
+    assert_eq!(file("DL3050"), warned("LabelSuperfluous"));
+    assert_eq!(file("hadolint"), []);
 }
 
 #[test]

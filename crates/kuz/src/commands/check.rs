@@ -2,7 +2,7 @@
 //!
 //! Findings go to standard output in the form that was asked for; the exit code says whether there's something to mend.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use kuz_build::check::{self, CheckOptions};
 use kuz_build::contract::InputData;
 use kuz_build::error::{BuildError, Findings};
 use kuz_build::request::BuildRequest;
-use kuz_build::{Outline, Severity, Target};
+use kuz_build::{LabelForm, Outline, Severity, Target, UnknownForm};
 
 use super::{print, print_json, shown};
 use crate::args::{CheckArgs, CheckFormat, FailOn, ProgressArg};
@@ -27,6 +27,13 @@ pub(crate) fn run(arguments: &CheckArgs) -> u8 {
         Ok(values) => values,
         Err(message) => {
             progress.say(&format!("error: {message}"));
+            return exit_code::USAGE;
+        }
+    };
+    let label_schema = match label_schema(&arguments.required_labels) {
+        Ok(schema) => schema,
+        Err(message) => {
+            progress.say(&format!("error: --require-label: {message}"));
             return exit_code::USAGE;
         }
     };
@@ -48,7 +55,8 @@ pub(crate) fn run(arguments: &CheckArgs) -> u8 {
         all_stages: true,
         enable: set(&arguments.enable),
         trusted_registries: set(&arguments.trusted_registries),
-        required_labels: set(&arguments.required_labels),
+        label_schema,
+        strict_labels: arguments.strict_labels,
     };
     let outcome = check::check(&request, &options).and_then(|found| {
         match arguments.format {
@@ -60,6 +68,15 @@ pub(crate) fn run(arguments: &CheckArgs) -> u8 {
         Ok(code(&found, arguments.fail_on))
     });
     outcome.unwrap_or_else(|failure| shown(&failure, &progress))
+}
+
+/// Keys with their forms. Keys have no colon.
+fn label_schema(words: &[String]) -> Result<BTreeMap<String, LabelForm>, UnknownForm> {
+    let pair = |word: &String| {
+        let (key, form) = word.split_once(':').unwrap_or((word, ""));
+        Ok((key.to_owned(), form.parse()?))
+    };
+    words.iter().map(pair).collect()
 }
 
 /// The Dockerfile, if a file is named, and the context: a directory that's named, else the one that has the file.
