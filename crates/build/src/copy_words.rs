@@ -86,10 +86,11 @@ impl Execution<'_> {
         let shown = &from.shown;
         match error {
             ContextError::NotFound { path } => {
-                let hint = near(&from.path, path).map_or_else(
-                    || format!("paths are relative to {shown}: put the file there"),
-                    |near| format!("did you mean `{near}`?"),
-                );
+                let hint = match near(from, path) {
+                    _ if path.starts_with(['–', '—']) => "a flag begins with two hyphens: --".to_owned(),
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("paths are relative to {shown}: put the file there"),
+                };
                 self.finding("CopySourceNotFound", span, format!("`{path}` is not in {shown}"), Some(hint))
             }
             ContextError::Ignored { path } => {
@@ -133,13 +134,56 @@ impl Execution<'_> {
     }
 }
 
-/// A name in the same directory of the context that is spelled nearly the same.
-fn near(context: &Path, missing: &str) -> Option<String> {
+/// So many entries of the context are looked at for a name.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// What was meant, perhaps: a name in the same directory that is spelled nearly the same, else the same name elsewhere.
+fn near(from: &LocalContext, missing: &str) -> Option<String> {
+    beside(&from.path, missing).or_else(|| elsewhere(from, missing))
+}
+
+/// The nearest file of this name, by its path's depth, then by its path; what is ignored doesn't count.
+fn elsewhere(from: &LocalContext, missing: &str) -> Option<String> {
+    let name = missing.rsplit('/').next().filter(|name| !name.is_empty() && !name.contains(['*', '?', '[']))?;
+    let mut level = vec![String::new()];
+    let mut looked_at = 0;
+    while !level.is_empty() {
+        let (mut below, mut found) = (Vec::new(), Vec::new());
+        for directory in level {
+            for entry in std::fs::read_dir(from.path.join(&directory)).ok().into_iter().flatten().flatten() {
+                looked_at += 1;
+                if looked_at > MAX_LOOKED_AT {
+                    return None;
+                }
+                let Ok(entry_name) = entry.file_name().into_string() else { continue };
+                let path = if directory.is_empty() { entry_name.clone() } else { format!("{directory}/{entry_name}") };
+                if from.ignore.matches(path.as_bytes()) {
+                    continue;
+                }
+                if entry_name == name {
+                    found.push(path.clone());
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    below.push(path);
+                }
+            }
+        }
+        if let Some(first) = found.into_iter().min() {
+            return Some(first);
+        }
+        level = below;
+    }
+    None
+}
+
+fn beside(context: &Path, missing: &str) -> Option<String> {
     let (parent, name) = missing.rsplit_once('/').unwrap_or(("", missing));
     let names: Vec<String> = std::fs::read_dir(context.join(parent))
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    let near = kuz_dockerfile::suggest::nearest(name, names.iter().map(String::as_str))?;
+    let other_case = names.iter().find(|other| other.to_lowercase() == name.to_lowercase());
+    let spelled = || kuz_dockerfile::suggest::nearest(name, names.iter().map(String::as_str));
+    let near = other_case.map(String::as_str).or_else(spelled)?;
     Some(if parent.is_empty() { near.to_owned() } else { format!("{parent}/{near}") })
 }

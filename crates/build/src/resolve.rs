@@ -99,7 +99,7 @@ fn placed(error: BuildError, inputs: &Inputs, need: &Need) -> BuildError {
 fn hinted(found: Diagnostic, error: &RegistryError, need: &Need) -> Diagnostic {
     let login = || "if it is private, log in: kuz login REGISTRY";
     match (&need.near_stage, error.class()) {
-        (Some(near), Class::NotFound | Class::Unauthorized | Class::Denied) => {
+        (Some(near), Class::NotFound | Class::Unauthorized | Class::Denied | Class::Unreachable) => {
             found.hint(format!("did you mean the stage {near}?"))
         }
         (None, Class::NotFound) => {

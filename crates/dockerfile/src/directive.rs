@@ -63,7 +63,8 @@ fn set_escape(directives: &mut Directives, value: &Word, sink: &mut Vec<Diagnost
         "`" => '`',
         other => {
             let message = format!("invalid escape token '{other}' does not match ` or \\");
-            sink.push(Diagnostic::error("InvalidDirective", value.span, message));
+            let hint = "write # escape=` or # escape=\\, or leave the line out: a backslash is what is taken anyway";
+            sink.push(Diagnostic::error("InvalidDirective", value.span, message).hint(hint));
             return;
         }
     };
@@ -76,6 +77,7 @@ fn set_escape(directives: &mut Directives, value: &Word, sink: &mut Vec<Diagnost
 
 fn duplicate(key: &str, span: Span) -> Diagnostic {
     Diagnostic::error("DuplicateDirective", span, format!("only one {key} parser directive can be used"))
+        .hint("remove one of them")
 }
 
 /// The directive on a line, its key in lower case.

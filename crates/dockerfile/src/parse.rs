@@ -42,7 +42,8 @@ pub fn parse(source: &[u8]) -> Parsed {
     if let Some(check) = &top.directives.check
         && let Err(error) = Check::parse(directive::first_word(&check.value))
     {
-        sink.push(Diagnostic::error("InvalidDirective", check.span, error.to_string()));
+        let hint = "write for example # check=skip=RULE,RULE or # check=error=true, several joined by ;";
+        sink.push(Diagnostic::error("InvalidDirective", check.span, error.to_string()).hint(hint));
     }
     let statements = statement::read(&source, top.end, top.directives.escape_char(), &mut sink);
     judge_order(&statements, &source, &mut sink);

@@ -29,23 +29,30 @@ pub(crate) fn decode(bytes: &[u8], sink: &mut Vec<Diagnostic>) -> String {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut text = String::with_capacity(bytes.len());
     let mut reports = 0;
+    let mut last = None;
     for chunk in bytes.utf8_chunks() {
         let start = text.len();
         text.push_str(chunk.valid());
         let nuls = chunk.valid().match_indices('\0').map(|(at, _)| (start + at, 1, "a NUL character"));
-        let broken = (!chunk.invalid().is_empty()).then_some((text.len(), 3, "bytes that are not UTF-8"));
+        // Several in a row are one place.
+        let is_next = chunk.valid().is_empty() && last == Some(text.len());
+        let broken = !chunk.invalid().is_empty() && !is_next;
+        let broken = broken.then_some((text.len(), 3, "bytes that are not UTF-8"));
         for (at, length, what) in nuls.chain(broken) {
             reports += 1;
             if reports <= MAX_ENCODING_REPORTS {
-                sink.push(Diagnostic::error(
-                    "InvalidEncoding",
-                    Span::new(at, at + length),
-                    format!("{what} in the file"),
-                ));
+                let message = format!("{what} in the file");
+                let found = Diagnostic::error("InvalidEncoding", Span::new(at, at + length), message);
+                sink.push(found.hint(if length == 1 {
+                    "remove it"
+                } else {
+                    "save the file as UTF-8; editors show it as Latin-1 or Windows-1252 perhaps"
+                }));
             }
         }
         if !chunk.invalid().is_empty() {
             text.push(char::REPLACEMENT_CHARACTER);
+            last = Some(text.len());
         }
     }
     text
@@ -287,7 +294,7 @@ mod tests {
             (b"FROM a".as_slice(), 0),
             (b"\xef\xbb\xbfFROM a", 0),
             (b"FROM a\0\0", 2),
-            (b"FROM \xff\xfeb\xc3", 3),
+            (b"FROM \xff\xfeb\xc3", 2),
             (b"\xff\xfeF\0R\0", 1),
         ] {
             let mut sink = Vec::new();

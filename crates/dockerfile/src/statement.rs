@@ -207,7 +207,8 @@ fn json_or(rest: Part<'_>, otherwise: impl FnOnce(Part<'_>) -> Args) -> Result<A
         Err(NotStrings::NotArray) => Ok(otherwise(rest)),
         Err(NotStrings::OtherValues) => {
             let message = "when using JSON array syntax, arrays must be comprised of strings only";
-            Err(Diagnostic::error("InvalidJsonForm", rest.span(), message))
+            Err(Diagnostic::error("InvalidJsonForm", rest.span(), message)
+                .hint("put double quotes around every word, numbers too: [\"sleep\", \"10\"]"))
         }
     }
 }
@@ -232,6 +233,9 @@ fn pair(word: &Word) -> Result<Pair, Diagnostic> {
         let hint = match word.value.as_str() {
             "=" => "write name=value, without blanks around the =",
             comment if comment.starts_with('#') => "give the comment a line of its own, above",
+            curly if curly.contains(['“', '”', '‘', '’', '„']) => {
+                "curly quotes are letters like any other: quote with \" or '"
+            }
             _ => "quote a value that holds blanks",
         };
         return Err(Diagnostic::error("KeyValueSyntax", word.span, message).hint(hint));

@@ -29,7 +29,8 @@ pub fn nearest_ignoring_case<'a>(value: &str, options: impl IntoIterator<Item = 
     Some(if value == value.to_uppercase() { found.to_uppercase() } else { found.to_owned() })
 }
 
-/// Insertions, deletions and replacements of characters that turn `a` into `b` (Levenshtein).
+/// Insertions, deletions, replacements of characters and swaps of neighbours that turn `a` into `b` (optimal string
+/// alignment).
 ///
 /// Words whose lengths differ by more than two are too far apart to be compared: that difference is given for them.
 pub fn edit_distance(a: &str, b: &str) -> usize {
@@ -39,14 +40,18 @@ pub fn edit_distance(a: &str, b: &str) -> usize {
         return apart;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut above: Vec<usize> = Vec::new();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+            let replaced = row[j] + usize::from(x != y);
+            let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                best = best.min(above[j - 1] + 1);
+            }
+            next.push(best);
         }
+        above = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -57,9 +62,15 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in
-            [("", "", 0), ("a", "", 1), ("run", "rum", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("run", "rum", 1),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("rnu", "run", 1),
+            ("rnu", "env", 2),
+        ] {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
         }
     }
@@ -72,5 +83,6 @@ mod tests {
         assert_eq!(nearest_ignoring_case("run", names), None, "the word itself is no suggestion");
         assert_eq!(nearest("mont", ["mount", "network"]), Some("mount"));
         assert_eq!(nearest("BOGUS", names), None);
+        assert_eq!(nearest_ignoring_case("rnu", ["ENV", "RUN"]).as_deref(), Some("run"));
     }
 }

@@ -161,12 +161,11 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The first manifest for this platform, in the list's order; attestations are passed over.
+    /// The manifest that fits this platform best, of several the first; attestations are passed over.
     pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
-        self.manifests.iter().find(|entry| {
-            !entry.annotations.contains_key("vnd.docker.reference.type")
-                && entry.platform.as_ref().is_some_and(|candidate| platform.accepts(candidate))
-        })
+        let images = self.manifests.iter().filter(|entry| !entry.annotations.contains_key("vnd.docker.reference.type"));
+        let fitting = images.filter_map(|entry| Some((platform.distance(entry.platform.as_ref()?)?, entry)));
+        fitting.min_by_key(|(distance, _)| *distance).map(|(_, entry)| entry)
     }
 }
 

@@ -60,9 +60,37 @@ impl Platform {
 
     /// Whether an image made for `candidate` runs where `self` is asked for.
     pub fn accepts(&self, candidate: &Platform) -> bool {
-        let candidate = Self::new(&candidate.os, &candidate.architecture, candidate.variant.as_deref());
-        self.os == candidate.os && self.architecture == candidate.architecture && self.variant == candidate.variant
+        self.distance(candidate).is_some()
     }
+
+    /// How much older than `self` the processors are that `candidate` is made for; `None` if it doesn't run here. Those of
+    /// amd64 and arm run what is made for lower variants.
+    pub fn distance(&self, candidate: &Platform) -> Option<u8> {
+        let candidate = Self::new(&candidate.os, &candidate.architecture, candidate.variant.as_deref());
+        if self.os != candidate.os || self.architecture != candidate.architecture {
+            return None;
+        }
+        if self.variant == candidate.variant {
+            return Some(0);
+        }
+        let level = |platform: &Self| match (platform.architecture.as_str(), platform.variant.as_deref()) {
+            ("amd64", None) => Some(1),
+            ("amd64" | "arm", Some(variant)) => variant.strip_prefix('v').and_then(|level| level.parse::<u8>().ok()),
+            _ => None,
+        };
+        level(self)?.checked_sub(level(&candidate)?)
+    }
+}
+
+/// Names of processors that may stand alone for a platform of this machine's system.
+fn is_architecture(name: &str) -> bool {
+    const KNOWN: [&str; 22] = [
+        "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64",
+        "mips64le", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm",
+    ];
+    const OTHER: [&str; 6] = ["i386", "x86_64", "x86-64", "aarch64", "armhf", "armel"];
+    let name = name.to_ascii_lowercase();
+    KNOWN.contains(&name.as_str()) || OTHER.contains(&name.as_str())
 }
 
 impl FromStr for Platform {
@@ -92,7 +120,8 @@ impl FromStr for Platform {
             matches!(os.to_ascii_lowercase().as_str(), "linux" | "windows" | "darwin" | "macos" | "freebsd" | "wasi");
         let mut platform = match parts.as_slice() {
             [] if known_os => Self::new(os, &host.architecture, host.variant.as_deref()),
-            [] => Self::new(&host.os, os, None),
+            [] if is_architecture(os) => Self::new(&host.os, os, None),
+            [] => return Err(bad()),
             [architecture] => Self::new(os, architecture, None),
             [architecture, variant] => Self::new(os, architecture, Some(variant)),
             _ => return Err(bad()),
@@ -130,8 +159,29 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
         }
-        for bad in ["", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x"] {
+        for bad in ["", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/../x", "foo"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+        for alone in ["arm64", "aarch64", "S390X", "linux"] {
+            assert!(alone.parse::<Platform>().is_ok(), "{alone}");
+        }
+    }
+
+    #[test]
+    fn newer_processors_run_what_is_made_for_older_ones() {
+        for (here, image, want) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/amd64/v3", "linux/amd64", Some(2)),
+            ("linux/amd64/v3", "linux/amd64/v2", Some(1)),
+            ("linux/amd64", "linux/amd64/v2", None),
+            ("linux/arm/v7", "linux/arm/v6", Some(1)),
+            ("linux/arm/v6", "linux/arm/v7", None),
+            ("linux/arm64", "linux/arm/v7", None),
+            ("linux/amd64", "windows/amd64", None),
+            ("linux/riscv64", "linux/riscv64", Some(0)),
+        ] {
+            let platform = |text: &str| text.parse::<Platform>().unwrap();
+            assert_eq!(platform(here).distance(&platform(image)), want, "{here} {image}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Parsing only; values are checked against each other where they are used. Reads nothing but the arguments.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -322,6 +323,7 @@ pub(crate) enum ProgressArg {
     /// Statuses and all output of the steps
     Plain,
     /// Nothing
+    #[value(alias = "none")]
     Quiet,
 }
 
@@ -640,9 +642,47 @@ pub(crate) enum StoreCommand {
     },
 }
 
+/// Flags without a value of `build` and its relatives, which `docker` takes with one, too: `--pull=false`.
+const BOOLEAN: [&str; 7] = ["--no-cache", "--pull", "--push", "--load", "--quiet", "--check", "--explain"];
+
+/// The words of the command line with such values taken off: a flag that's true stands alone, one that's false is gone.
+pub(crate) fn without_booleans(words: Vec<OsString>) -> Vec<OsString> {
+    let command = words.get(1).and_then(|word| word.to_str());
+    if !command.is_some_and(|command| matches!(command, "build" | "plan" | "explain")) {
+        return words;
+    }
+    words
+        .into_iter()
+        .filter_map(|word| {
+            let Some((flag, value)) = word.to_str().and_then(|word| word.split_once('=')) else { return Some(word) };
+            if !BOOLEAN.contains(&flag) {
+                return Some(word);
+            }
+            match value {
+                "true" | "1" => Some(flag.into()),
+                "false" | "0" => None,
+                _ => Some(word),
+            }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn boolean_flags_may_have_their_values() {
+        for (given, want) in [
+            ("kuz build --pull=true --no-cache=false .", "kuz build --pull ."),
+            ("kuz build --push=0 --load=1 --quiet=maybe", "kuz build --load --quiet=maybe"),
+            ("kuz build --build-arg --pull=false --label=a=true", "kuz build --build-arg --label=a=true"),
+            ("kuz run app --pull=false", "kuz run app --pull=false"),
+        ] {
+            let words = |text: &str| text.split(' ').map(Into::into).collect::<Vec<std::ffi::OsString>>();
+            assert_eq!(super::without_booleans(words(given)), words(want), "{given}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

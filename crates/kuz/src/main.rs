@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: Vec<std::ffi::OsString>) -> u8 {
     let building = result::prepare(&arguments);
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(args::without_booleans(arguments)) {
         Ok(cli) => cli,
         Err(error) => return wrong_arguments(&error, building),
     };

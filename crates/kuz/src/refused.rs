@@ -5,33 +5,63 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-/// A flag, its letter, and why it cannot be honoured.
-type Row = (&'static str, Option<char>, &'static str);
+/// A flag, its letter, whether it has a value, and why it cannot be honoured.
+type Row = (&'static str, Option<char>, bool, &'static str);
 
 /// Steps run without control groups of their own.
 const LIMITS: &str = "limits of memory and processors need a control group, which an ordinary user does not have \
                       (--ulimit limits processes; run kuz itself under `systemd-run --user -p MemoryMax=…`)";
 
-const FLAGS: [Row; 15] = [
-    ("resource", None, LIMITS),
-    ("memory", Some('m'), LIMITS),
-    ("memory-swap", None, LIMITS),
-    ("cpu-shares", Some('c'), LIMITS),
-    ("cpu-period", None, LIMITS),
-    ("cpu-quota", None, LIMITS),
-    ("cpuset-cpus", None, LIMITS),
-    ("cpuset-mems", None, LIMITS),
-    ("cgroup-parent", None, LIMITS),
-    ("isolation", None, "it is for Windows; steps always run in a user namespace"),
-    ("builder", None, "there is no daemon to choose: kuz builds by itself"),
-    ("attest", None, "attestations are not made: the image is a plain manifest, which every registry and tool reads"),
-    ("sbom", None, "lists of packages are not made: run a scanner on the image (kuz image save)"),
+/// Caches of builds elsewhere.
+const CACHES: &str = "the cache of steps is this machine's, in KUZ_STORE: it is neither fetched nor sent (keep that directory \
+                      between builds)";
+
+const FLAGS: [Row; 23] = [
+    ("resource", None, true, LIMITS),
+    ("memory", Some('m'), true, LIMITS),
+    ("memory-swap", None, true, LIMITS),
+    ("cpu-shares", Some('c'), true, LIMITS),
+    ("cpu-period", None, true, LIMITS),
+    ("cpu-quota", None, true, LIMITS),
+    ("cpuset-cpus", None, true, LIMITS),
+    ("cpuset-mems", None, true, LIMITS),
+    ("cgroup-parent", None, true, LIMITS),
+    ("cache-from", None, true, CACHES),
+    ("cache-to", None, true, CACHES),
+    ("isolation", None, true, "it is for Windows; steps always run in a user namespace"),
+    ("builder", None, true, "there is no daemon to choose: kuz builds by itself"),
+    ("security-opt", None, true, "it is for Windows; steps always run with the sandbox's own limits"),
+    ("squash", None, false, "layers are kept apart, one a step; a last stage that copies what it needs has few"),
+    ("debug", Some('D'), false, "there is no log of the builder: `--progress plain` shows all output of the steps"),
+    ("print", None, false, "it is called --call now: --call=outline, --call=targets"),
+    (
+        "invoke",
+        None,
+        true,
+        "no failed step can be entered: start the image of the stage before (kuz build --target, kuz run)",
+    ),
+    ("root", None, true, "there is no daemon whose root could be chosen: KUZ_STORE says where images are kept"),
+    (
+        "attest",
+        None,
+        true,
+        "attestations are not made: the image is a plain manifest, which every registry and tool reads",
+    ),
+    ("sbom", None, false, "lists of packages are not made: run a scanner on the image (kuz image save)"),
     (
         "provenance",
         None,
+        false,
         "provenance is not recorded: the image is a plain manifest, which every registry and tool reads",
     ),
-    ("policy", None, "policies for sources are not evaluated: pin bases by digest in the Dockerfile"),
+    ("policy", None, true, "policies for sources are not evaluated: pin bases by digest in the Dockerfile"),
+];
+
+/// Flags of what happens anyway; off, they cannot be honoured.
+const ALWAYS: [(&str, &str); 3] = [
+    ("rm", "containers of steps are never kept"),
+    ("force-rm", "containers of steps are never kept"),
+    ("compress", "the context is read where it is, and sent nowhere"),
 ];
 
 /// The first flag of the table that was given.
@@ -49,12 +79,19 @@ impl Refused {
 
 impl FromArgMatches for Refused {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let given = |(name, _, why): &Row| {
-            let values: Vec<&String> = matches.get_many::<String>(name)?.collect();
-            let is_off = |value: &&String| matches!(value.as_str(), "false" | "0" | "default" | "none");
-            (!values.iter().all(is_off)).then(|| format!("`--{name}`: {why}"))
+        let is_off = |value: &String| {
+            matches!(value.as_str(), "false" | "0" | "default" | "none")
+                || value.split(',').any(|part| part == "disabled=true")
         };
-        Ok(Self { message: FLAGS.iter().find_map(given) })
+        let given = |(name, _, _, why): &Row| {
+            let mut values = matches.get_many::<String>(name)?;
+            (!values.all(is_off)).then(|| format!("`--{name}`: {why}"))
+        };
+        let off = |(name, why): &(&str, &str)| {
+            let mut values = matches.get_many::<String>(name)?;
+            values.any(is_off).then(|| format!("`--{name}=false`: {why}"))
+        };
+        Ok(Self { message: FLAGS.iter().find_map(given).or_else(|| ALWAYS.iter().find_map(off)) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -65,14 +102,15 @@ impl FromArgMatches for Refused {
 
 impl Args for Refused {
     fn augment_args(command: Command) -> Command {
-        command.args(FLAGS.iter().map(|(name, letter, _)| {
-            let flag = Arg::new(*name).long(*name).action(ArgAction::Append).num_args(0..=1).hide(true);
-            let flag = flag.default_missing_value("true").require_equals(matches!(*name, "sbom" | "provenance"));
-            match letter {
-                Some(letter) => flag.short(*letter),
-                None => flag,
-            }
-        }))
+        let flag = |name: &'static str, has_value: bool| {
+            let flag = Arg::new(name).long(name).action(ArgAction::Append).num_args(0..=1).hide(true);
+            flag.default_missing_value("true").require_equals(!has_value)
+        };
+        let refused = FLAGS.iter().map(move |(name, letter, has_value, _)| match letter {
+            Some(letter) => flag(name, *has_value).short(*letter),
+            None => flag(name, *has_value),
+        });
+        command.args(refused).args(ALWAYS.iter().map(|(name, _)| flag(name, false)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -91,7 +129,13 @@ mod tests {
             (&["-m", "1g"], Some("`--memory`: limits")),
             (&["--attest=type=sbom"], Some("`--attest`: attestations")),
             (&["--provenance"], Some("`--provenance`: provenance")),
+            (&["--cache-from", "type=registry,ref=a/b"], Some("`--cache-from`: the cache")),
+            (&["-D"], Some("`--debug`: there is no log")),
+            (&["--squash"], Some("`--squash`: layers")),
+            (&["--rm=false"], Some("`--rm=false`: containers")),
+            (&["--attest=type=sbom,disabled=true", "--attest=type=provenance"], Some("`--attest`")),
             (&["--provenance=false", "--sbom=false", "--builder=default"], None),
+            (&["--rm", "--force-rm", "--attest=type=provenance,disabled=true"], None),
             (&[], None),
         ] {
             let command = Refused::augment_args(Command::new("build").no_binary_name(true));

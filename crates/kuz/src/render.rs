@@ -14,6 +14,9 @@ pub(crate) enum Colour {
     Off,
 }
 
+/// Of an instruction's line more is not shown: nobody reads on, and a terminal is soon full.
+const LONGEST_LINE: usize = 400;
+
 /// All findings of a text.
 pub(crate) fn findings(findings: &Findings, colour: Colour) -> String {
     let renderer = match colour {
@@ -91,7 +94,9 @@ fn step_failure(step: &StepFailure) -> String {
     let mut text = format!("error: step failed: {}\n", step.ended);
     let _ = writeln!(text, "  --> {}:{}", step.file, name.line);
     for line in name.text.lines() {
-        let _ = writeln!(text, "   | {}", clean(line));
+        let shown: String = line.chars().take(LONGEST_LINE).collect();
+        let more = if shown.len() < line.len() { "…" } else { "" };
+        let _ = writeln!(text, "   | {}{more}", clean(&shown));
     }
     let _ = writeln!(text, "   = stage `{}`, step {} of {}", name.stage, name.step, name.steps);
     text + &tail(&step.tail)

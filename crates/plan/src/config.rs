@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kuz_dockerfile::ast::{ArgItem, Command, Healthcheck, Kind, Pair, Word};
-use kuz_dockerfile::{Diagnostic, Span};
+use kuz_dockerfile::{Diagnostic, Span, suggest};
 use kuz_image::Healthcheck as ImageHealthcheck;
 use serde_json::Value;
 
@@ -157,7 +157,14 @@ impl Lowering<'_> {
         let mut all = Vec::new();
         for word in words {
             let (specs, unmatched) = expand::words(word, &self.scope.env, self.shared.escape)?;
-            self.warn(&unmatched, word.span);
+            if specs.is_empty() {
+                let message = format!("`{}` names no port: it is empty", word.value);
+                let warning = Diagnostic::warning("NothingExposed", word.span, message);
+                self.report(match unmatched.first() {
+                    Some(name) => warning.hint(format!("set {name}: ARG {name}=PORT above this line")),
+                    None => warning.hint("write the container's port"),
+                });
+            }
             for spec in &specs {
                 let ports = ports::ports(spec);
                 all.extend(ports.map_err(|message| invalid_port(word, message))?);
@@ -241,8 +248,11 @@ fn check_signal(signal: &str, span: Span) -> Result<(), Diagnostic> {
     if known {
         return Ok(());
     }
-    Err(Diagnostic::error("InvalidSignal", span, format!("invalid signal: {signal}"))
-        .hint("want a name such as SIGTERM, or a number"))
+    let near = suggest::nearest(name, NAMES);
+    Err(Diagnostic::error("InvalidSignal", span, format!("invalid signal: {signal}")).hint(match near {
+        Some(near) => format!("did you mean SIG{near}?"),
+        None => "want a name such as SIGTERM, or a number".to_owned(),
+    }))
 }
 
 #[cfg(test)]

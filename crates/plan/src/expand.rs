@@ -49,5 +49,21 @@ fn expanded(result: Result<kuz_dockerfile::word::Expanded, ExpandError>, span: S
 }
 
 fn invalid(error: &ExpandError, span: Span) -> Diagnostic {
-    Diagnostic::error("InvalidWord", span, error.to_string())
+    let found = Diagnostic::error("InvalidWord", span, error.to_string());
+    match error {
+        ExpandError::Unterminated(_) => {
+            found.hint("close the quote on the same line; a quote that is meant as a letter has a backslash in front")
+        }
+        ExpandError::MissingBrace => found.hint("close it: ${NAME}; a $ that is meant as a letter is written \\$"),
+        ExpandError::MissingSlash => found.hint("write ${NAME/PATTERN/REPLACEMENT}"),
+        ExpandError::BadSubstitution | ExpandError::UnsupportedModifier(_) => {
+            found.hint("write ${NAME}, or a default: ${NAME:-default}; a $ that is meant as a letter is written \\$")
+        }
+        ExpandError::Required { name, .. } => found
+            .hint(format!("give it a value: --build-arg {name}=VALUE where an ARG declares it, or ENV {name}=VALUE")),
+        ExpandError::BadPattern { .. } => {
+            found.hint("in patterns * stands for any letters and ? for one; a backslash in front makes letters of them")
+        }
+        ExpandError::TooLong(_) | ExpandError::TooDeep => found,
+    }
 }

@@ -123,17 +123,29 @@ pub(crate) fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
-/// A repository: by its scheme, as `user@host:path`, or a URL whose path ends in `.git`.
-pub(crate) fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
+/// Whether ADD takes a source for a git repository: by its scheme, as `user@host:path`, or a URL whose path ends in `.git`.
+pub fn is_git(source: &str) -> bool {
+    if source.starts_with("git://") || source.starts_with("ssh://") || is_scp(source) {
         return true;
     }
     let path = source.split(['#', '?']).next().unwrap_or(source);
     is_url(source) && path.strip_suffix(".git").is_some()
 }
 
+/// `user@host:path`
+fn is_scp(source: &str) -> bool {
+    let part = |text: &str, more: char| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || char::from(b) == more)
+    };
+    let halves = source.split_once('@').and_then(|(user, rest)| Some((user, rest.split_once(':')?.0)));
+    halves.is_some_and(|(user, host)| part(user, '_') && part(host, '.'))
+}
+
 fn check_checksum(checksum: &str, sources: &[PlanWord], span: Span) -> Result<(), Diagnostic> {
-    let error = |message: &str| Err(Diagnostic::error("InvalidChecksum", span, message));
+    let error = |message: &str| {
+        Err(Diagnostic::error("InvalidChecksum", span, message)
+            .hint("write --checksum=sha256:… and the 64 digits that `sha256sum` prints, with one URL; of a repository its commit"))
+    };
     let [source] = sources else { return error("checksum can't be specified for multiple sources") };
     if is_git(&source.text) {
         return Ok(());
@@ -198,6 +210,10 @@ mod tests {
             ("https://h/a.git?ref=v1", true, true),
             ("https://h/a?x=.git", true, false),
             ("git@h:a/b", false, true),
+            ("deploy@example.org:a/b", false, true),
+            ("a@b", false, false),
+            ("@b:c", false, false),
+            ("a/b@c:d", false, false),
             ("git://h/a", false, true),
             ("ssh://h/a", false, true),
             ("dir/http://x", false, false),

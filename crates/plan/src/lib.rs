@@ -40,6 +40,7 @@ use kuz_dockerfile::{Diagnostic, Severity, Span, suggest};
 use kuz_image::Platform;
 
 pub use epoch::epoch as source_date_epoch;
+pub use files::is_git;
 pub use key::{CacheKey, cache_key};
 pub use plan::{KnownImage, KnownImages, Plan};
 pub use request::Request;

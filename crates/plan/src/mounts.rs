@@ -83,7 +83,12 @@ impl Lowering<'_> {
         let source = path::join("/", &options.source);
         let needs_place = matches!(options.kind.as_str(), "bind" | "cache" | "tmpfs");
         if needs_place && target == "/" {
-            return Err(Diagnostic::error("InvalidMount", span, "invalid mount target \"/\""));
+            let error = Diagnostic::error("InvalidMount", span, "invalid mount target \"/\"");
+            return Err(error.hint(if options.target.is_empty() {
+                "say where it is mounted: add ,target=PATH"
+            } else {
+                "mount it at a directory below the root"
+            }));
         }
         let (uid, gid) = (options.uid.unwrap_or(0), options.gid.unwrap_or(0));
         let given = Some(target.clone()).filter(|_| !options.target.is_empty());

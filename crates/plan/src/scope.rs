@@ -221,7 +221,7 @@ impl Scope {
             (None, None) => globals.env.get(name).map(str::to_owned),
         };
         if let Some(value) = &value
-            && !NEVER_VARIABLES.contains(&name.as_str())
+            && !is_never_variable(name)
         {
             self.hide(name);
             self.env.set(name, value);
@@ -284,6 +284,11 @@ pub(crate) fn proxies(build_args: &BTreeMap<String, String>, env: &Variables) ->
 pub(crate) fn never_done(name: &str, value: &str) -> Option<&'static str> {
     let asked = !value.is_empty() && kuz_dockerfile::boolean(value) != Some(false);
     NEVER_DONE.iter().find(|(known, _)| *known == name && asked).map(|(_, hint)| *hint)
+}
+
+/// Whether it is one of the arguments that no instruction ever sees.
+pub(crate) fn is_never_variable(name: &str) -> bool {
+    NEVER_VARIABLES.contains(&name)
 }
 
 /// Names of build arguments that have a use without an ARG, for "did you mean".

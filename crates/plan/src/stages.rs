@@ -246,6 +246,8 @@ impl<'a> Stages<'a> {
             let error = Diagnostic::error("InvalidImageReference", span, chain(&error));
             match self.near_stage(&lower, of) {
                 Some(near) => error.hint(format!("did you mean the stage {near}?")),
+                None if name.contains("://") => error.hint("an image's name has no https:// in front"),
+                None if lower != name && lower.parse::<Reference>().is_ok() => error.hint(format!("write {lower}")),
                 None => error,
             }
         })?;
@@ -363,7 +365,9 @@ fn stage_text<'a>(
                 return Err(Diagnostic::error("InvalidPlatform", word.span, message));
             }
             let parsed = text.parse::<Platform>();
-            Some(parsed.map_err(|error| Diagnostic::error("InvalidPlatform", word.span, error.to_string()))?)
+            let platform =
+                parsed.map_err(|error| Diagnostic::error("InvalidPlatform", word.span, error.to_string()))?;
+            Some(platform)
         }
     };
     Ok(StageText {

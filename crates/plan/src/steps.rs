@@ -16,7 +16,7 @@ use crate::expand;
 use crate::plan::{Base, ImageSource, KnownImages, Op, Source, Stage, StageId, Step};
 use crate::reach::Trigger;
 use crate::request::Request;
-use crate::scope::{Globals, Scope, split_pair};
+use crate::scope::{Globals, Scope, is_never_variable, split_pair};
 use crate::stages::{Found, StageText, Stages};
 use crate::work;
 
@@ -92,6 +92,8 @@ pub(crate) struct Lowering<'a> {
     /// This stage has set CMD: ENTRYPOINT leaves it alone.
     pub(crate) cmd_set: bool,
     steps: Vec<Step>,
+    /// The instructions of this file.
+    body: &'a [Instruction],
     /// The FROM line, while a base image's trigger is planned.
     at: Option<Span>,
     /// Variables that the present instruction has been warned of.
@@ -132,6 +134,7 @@ pub(crate) fn lower<'a>(
         config,
         cmd_set: false,
         steps: Vec::new(),
+        body: text.body,
         at: None,
         warned: BTreeSet::new(),
         diagnostics,
@@ -327,7 +330,7 @@ impl Lowering<'_> {
     /// Warns of variables that no ARG or ENV names.
     pub(crate) fn warn(&mut self, unmatched: &BTreeSet<String>, span: Span) {
         for name in unmatched {
-            if self.scope.declares(name) || !self.warned.insert(name.clone()) {
+            if self.scope.declares(name) || is_never_variable(name) || !self.warned.insert(name.clone()) {
                 continue;
             }
             if self.diagnostics.len() >= MAX_FINDINGS {
@@ -341,10 +344,25 @@ impl Lowering<'_> {
                 None if self.shared.globals.knows(name) => {
                     warning.hint(format!("declare it in this stage: ARG {name}"))
                 }
+                None if self.is_set_below(name, span) => {
+                    warning.hint("it is set below: move that instruction above this one")
+                }
                 None => warning,
             };
             self.report(warning);
         }
+    }
+
+    /// Whether one of the next instructions sets the variable, other than to more of what it was.
+    fn is_set_below(&self, name: &str, span: Span) -> bool {
+        let below = self.body.partition_point(|instruction| instruction.span.start <= span.start);
+        let mut next = self.body.get(below..).unwrap_or_default().iter().take(MAX_NEAR);
+        work::done(MAX_NEAR.min(self.body.len()));
+        next.any(|instruction| match &instruction.kind {
+            Kind::Arg(items) => items.iter().any(|item| item.name.value == name),
+            Kind::Env(pairs) => pairs.iter().any(|pair| pair.key.value == name && !pair.value.value.contains(name)),
+            _ => false,
+        })
     }
 
     /// Notes a finding, at the FROM line where the text is not of this file.

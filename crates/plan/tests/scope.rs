@@ -90,6 +90,28 @@ fn what_is_found_wanting() {
             &["UndefinedVar: usage of undefined variable `$V` [declare it in this stage: ARG V]"],
         ),
         ("FROM busybox AS a\nCOPY $x /\nFROM scratch", &[], &[]),
+        // A default is no declaration: every form asks for the variable, and so do words that aren't taken in the end.
+        ("FROM busybox\nENV A=${U:-x}", &[], &["UndefinedVar: usage of undefined variable `$U`"]),
+        ("FROM busybox\nENV A=${U-x} B=${U:+x}", &[], &["UndefinedVar: usage of undefined variable `$U`"]),
+        ("FROM busybox\nENV A=${U%x} B=${U/x/y}", &[], &["UndefinedVar: usage of undefined variable `$U`"]),
+        ("FROM busybox\nENV A=${PATH:-$U}", &[], &["UndefinedVar: usage of undefined variable `$U`"]),
+        ("FROM busybox\nARG U\nENV A=${U:-x}", &[], &[]),
+        ("FROM busybox\nENV A=$BUILDKIT_SBOM_SCAN_STAGE", &[], &[]),
+        (
+            "FROM busybox\nCOPY $foo /\nARG foo=bar",
+            &[],
+            &[
+                "UndefinedVar: usage of undefined variable `$foo` [it is set below: move that instruction above this one]",
+            ],
+        ),
+        ("FROM busybox\nENV L=a:$L\nENV L=b:$L", &[], &["UndefinedVar: usage of undefined variable `$L`"]),
+        // EXPOSE is no place of that rule, but it must not expose nothing without a word.
+        ("FROM busybox\nEXPOSE ${U:-80}", &[], &[]),
+        (
+            "FROM busybox\nEXPOSE 80 $U",
+            &[],
+            &["NothingExposed: `$U` names no port: it is empty [set U: ARG U=PORT above this line]"],
+        ),
         (
             "FROM --platform=$BULIDPLATFORM${TARGETOS:-x} scratch",
             &[],

@@ -68,11 +68,7 @@ pub(crate) enum AddressError {
 impl GitSource {
     /// Whether ADD takes this word for a repository.
     pub(crate) fn is_meant(word: &str) -> bool {
-        if word.starts_with("git://") || word.starts_with("ssh://") || word.starts_with("git@") {
-            return true;
-        }
-        let is_web = word.starts_with("http://") || word.starts_with("https://");
-        is_web && word.split(['#', '?']).next().is_some_and(|path| path.strip_suffix(".git").is_some())
+        kuz_plan::is_git(word)
     }
 
     /// Reads a word.
@@ -395,6 +391,7 @@ mod tests {
             ("https://h/a.git?ref=v1", true),
             ("https://h/a?x=.git", false),
             ("git@h:a/b", true),
+            ("deploy@h:a/b", true),
             ("git://h/a", true),
             ("ssh://h/a", true),
         ] {

@@ -50,7 +50,14 @@ fn assemble(statement: &Statement, flags: &Flags, scene: &mut Scene<'_>) -> Opti
             let message = format!(
                 "{name} requires at least two arguments, but only one was provided. Destination could not be determined"
             );
-            count(statement, message, scene);
+            if words.first().is_some_and(|word| word.value.starts_with('[')) && matches!(statement.args, Args::Words(_))
+            {
+                let hint = "what looks like the JSON form is none: it has double quotes, and no comma behind the last word: \
+                            [\"a\", \"b\"]";
+                scene.refuse("ArgumentCount", statement.span, message, hint);
+            } else {
+                count(statement, message, scene);
+            }
             return None;
         }
     };

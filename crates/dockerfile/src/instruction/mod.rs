@@ -123,8 +123,13 @@ fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
     let mut message = format!("unknown instruction: {}", keyword.value);
     let is_word = keyword.value.bytes().all(|byte| byte.is_ascii_alphabetic());
     let near = if is_word { suggest::nearest_ignoring_case(&keyword.value, INSTRUCTIONS) } else { None };
+    let odd = keyword.value.chars().find(|c| !c.is_ascii() && (c.is_whitespace() || is_invisible(*c)));
     let hint = match &near {
         Some(name) => format!("write {name}"),
+        None if odd.is_some() => {
+            let code = odd.map_or(0, u32::from);
+            format!("there is a character in it that looks like a blank, or like nothing, and is U+{code:04X}: type it anew")
+        }
         None => "an instruction begins each line, such as RUN or COPY; if this line goes on from the one above, end that one \
                  with a backslash"
             .to_owned(),
@@ -133,6 +138,11 @@ fn unknown(keyword: &Word, scene: &mut Scene<'_>) {
         message = format!("{message} (did you mean {name}?)");
     }
     scene.refuse("UnknownInstruction", keyword.span, message, hint);
+}
+
+/// Characters that are not seen, and come along when text is pasted.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
 }
 
 /// How an instruction is written.

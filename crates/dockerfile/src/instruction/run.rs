@@ -15,11 +15,13 @@ pub(super) fn run(statement: &Statement, scene: &mut Scene<'_>) -> Run {
     let mounts = flags.list("mount").iter().filter_map(|word| mount(word, scene)).collect();
     let network = flags.text("network");
     if let Some(word) = network.as_ref().filter(|word| !matches!(word.value.as_str(), "default" | "none" | "host")) {
-        scene.error("FlagValue", word.span, format!("invalid network mode {:?}", word.value));
+        let hint = "want default, none or host";
+        scene.refuse("FlagValue", word.span, format!("invalid network mode {:?}", word.value), hint);
     }
     let security = flags.text("security");
     if let Some(word) = security.as_ref().filter(|word| !matches!(word.value.as_str(), "sandbox" | "insecure")) {
-        scene.error("FlagValue", word.span, format!("security {:?} is not valid", word.value));
+        let hint = "want sandbox or insecure";
+        scene.refuse("FlagValue", word.span, format!("security {:?} is not valid", word.value), hint);
     }
     let devices = flags.list("device");
     for word in &devices {
@@ -75,7 +77,13 @@ pub(super) fn shell(statement: &Statement, scene: &mut Scene<'_>) -> Option<Vec<
     match &statement.args {
         Args::Json(words) if !words.is_empty() => Some(words.iter().map(|word| word.value.clone()).collect()),
         Args::Text(word) => {
-            scene.error("InvalidJsonForm", word.span, "SHELL requires the arguments to be in JSON form");
+            let words: Vec<String> = word.value.split_whitespace().map(|word| format!("{word:?}")).collect();
+            let hint = if word.value.starts_with('[') {
+                "it has double quotes, and no comma behind the last word: SHELL [\"/bin/sh\", \"-c\"]".to_owned()
+            } else {
+                format!("write SHELL [{}]", words.join(", "))
+            };
+            scene.refuse("InvalidJsonForm", word.span, "SHELL requires the arguments to be in JSON form", hint);
             None
         }
         _ => {

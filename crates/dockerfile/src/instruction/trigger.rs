@@ -12,12 +12,22 @@ pub(super) fn read(statement: &Statement, scene: &mut Scene<'_>) -> Option<OnBui
         return None;
     };
     let refused = match inner.name().as_str() {
-        "ONBUILD" => Some("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
-        name @ ("MAINTAINER" | "FROM") => Some(format!("{name} isn't allowed as an ONBUILD trigger")),
+        "ONBUILD" => Some((
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+            "triggers are done once, by the next build: write ONBUILD once",
+        )),
+        name @ "FROM" => Some((
+            format!("{name} isn't allowed as an ONBUILD trigger"),
+            "triggers are done right after the FROM of whoever builds on this image, which has chosen its base",
+        )),
+        name @ "MAINTAINER" => Some((
+            format!("{name} isn't allowed as an ONBUILD trigger"),
+            "a label can be one: ONBUILD LABEL org.opencontainers.image.authors=\"…\"",
+        )),
         _ => None,
     };
-    if let Some(message) = refused {
-        scene.error("InvalidOnbuild", inner.keyword.span, message);
+    if let Some((message, hint)) = refused {
+        scene.refuse("InvalidOnbuild", inner.keyword.span, message, hint);
         return None;
     }
     let instruction = super::read(inner, scene)?;

@@ -229,6 +229,7 @@ pub const RULES: &[Rule] = &[
     ours("FlagPassedOver", "no flags on instructions that have none: other builders overlook them"),
     ours("InvalidEncoding", "the file is UTF-8, comments too"),
     ours("UnusedBuildArg", "build arguments are declared by an ARG").file().plan(),
+    ours("NothingExposed", "what EXPOSE names is a port, also where a variable names it").plan(),
     ours("UnknownUser", "users and groups that own copied files are known to the image").plan(),
     ours("NewerSyntax", "`# syntax=` asks for no newer language than this version reads").file(),
     ours("LabsSyntax", "experimental parts of the language are asked for by a `-labs` syntax").file(),

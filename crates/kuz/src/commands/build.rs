@@ -28,8 +28,10 @@ pub(crate) fn run(arguments: &BuildArgs) -> u8 {
             return exit_code::USAGE;
         }
     };
-    if arguments.check || arguments.call.is_some() {
-        return super::check::called(arguments.call.as_deref().unwrap_or("check"), &request, &progress);
+    // `--call build` asks for what is done anyway.
+    let call = arguments.call.as_deref().filter(|call| *call != "build");
+    if arguments.check || call.is_some() {
+        return super::check::called(call.unwrap_or("check"), &request, &progress);
     }
     if request.outputs.iter().any(to_stdout) {
         result::stdout_is_taken();
@@ -116,7 +118,9 @@ fn write(path: &Path, text: &str) -> Result<(), kuz_build::error::BuildError> {
 pub(crate) fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
     arguments.refused.check()?;
     let build_args = build_args(&arguments.build_args)?;
-    for tag in &arguments.tags {
+    let (outputs, named) = outputs(arguments)?;
+    let tags: Vec<String> = arguments.tags.iter().cloned().chain(named).collect();
+    for tag in &tags {
         let reference: Reference = tag.parse().map_err(|error| format!("`-t {tag}`: {error}"))?;
         if reference.digest().is_some() {
             return Err(format!("`-t {tag}`: a tag cannot have a digest (leave out what follows the @)"));
@@ -136,8 +140,7 @@ pub(crate) fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
         all_args.entry("SOURCE_DATE_EPOCH".into()).or_insert(epoch);
     }
     passed::check_grants(&arguments.allow)?;
-    let outputs = outputs(arguments)?;
-    if outputs.contains(&OutputSpec::Push) && arguments.tags.is_empty() {
+    if outputs.contains(&OutputSpec::Push) && tags.is_empty() {
         return Err("`--push` needs a name to push to: add -t REGISTRY/NAME:TAG".into());
     }
     Ok(BuildRequest {
@@ -145,10 +148,10 @@ pub(crate) fn request(arguments: &BuildArgs) -> Result<BuildRequest, String> {
             dockerfile_path: arguments.file.clone().unwrap_or_else(|| "Dockerfile".into()),
             build_context: Some(arguments.context.clone()),
             build_args: Some(all_args),
-            tag: arguments.tags.first().cloned(),
+            tag: tags.first().cloned(),
         },
         dockerfile_given: arguments.file.is_some(),
-        tags: arguments.tags.clone(),
+        tags,
         target: arguments.target.clone(),
         no_cache: arguments.no_cache,
         jobs: if arguments.jobs == 0 { usize::MAX } else { arguments.jobs },
@@ -228,10 +231,13 @@ fn host_line(word: &str) -> Result<(String, String), String> {
         .map_err(|_| format!("`--add-host {word}`: `{address}` is no IP address"))
 }
 
-fn outputs(arguments: &BuildArgs) -> Result<Vec<OutputSpec>, String> {
-    let mut outputs = Vec::new();
+/// The outputs, and names that they give the image.
+fn outputs(arguments: &BuildArgs) -> Result<(Vec<OutputSpec>, Vec<String>), String> {
+    let (mut outputs, mut names) = (Vec::new(), Vec::new());
     for spec in &arguments.outputs {
-        outputs.extend(output(spec)?);
+        let (made, name) = output(spec)?;
+        outputs.extend(made);
+        names.extend(name);
     }
     if arguments.push && !outputs.contains(&OutputSpec::Push) {
         outputs.push(OutputSpec::Push);
@@ -242,15 +248,16 @@ fn outputs(arguments: &BuildArgs) -> Result<Vec<OutputSpec>, String> {
     if outputs.iter().filter(|output| to_stdout(output)).count() > 1 {
         return Err("only one output can go to standard output".into());
     }
-    Ok(outputs)
+    Ok((outputs, names))
 }
 
 /// One `-o`: comma-separated keys, as buildx names them. A key that cannot be honoured is an error.
-fn output(spec: &str) -> Result<Option<OutputSpec>, String> {
+fn output(spec: &str) -> Result<(Option<OutputSpec>, Option<String>), String> {
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
     for part in spec.split(',') {
         let (key, value) = part.split_once('=').ok_or_else(|| {
-            format!("`-o {spec}`: `{part}` is no KEY=VALUE (want for example type=oci,dest=image.tar)")
+            let files = "a directory alone stands for the image's files, type=local, which is not supported yet";
+            format!("`-o {spec}`: `{part}` is no KEY=VALUE (want for example type=oci,dest=image.tar; {files})")
         })?;
         if keys.insert(key, value).is_some() {
             return Err(format!("`-o {spec}`: `{key}` stands twice"));
@@ -263,11 +270,12 @@ fn output(spec: &str) -> Result<Option<OutputSpec>, String> {
         Some(other) => Err(format!("`-o {spec}`: {key}={other} is neither true nor false")),
     };
     let kind = keys.remove("type").ok_or_else(|| format!("`-o {spec}` has no type="))?;
+    let name = keys.remove("name").map(str::to_owned);
     let made = match kind {
         "oci" | "docker" => {
             let tar = flag(&mut keys, "tar", true)?;
             let dest = match keys.remove("dest") {
-                None if kind == "docker" && tar => return no_more(spec, &keys, Some(OutputSpec::Load)),
+                None if kind == "docker" && tar => return no_more(spec, &keys, Some(OutputSpec::Load), name),
                 None | Some("-") if tar => Dest::Stdout,
                 None | Some("-") => return Err(format!("`-o {spec}`: a directory needs dest=PATH")),
                 Some(path) => Dest::Path(PathBuf::from(path)),
@@ -279,13 +287,18 @@ fn output(spec: &str) -> Result<Option<OutputSpec>, String> {
         "local" | "tar" | "cacheonly" => return Err(format!("`-o {spec}`: type={kind} is not supported yet")),
         other => return Err(format!("`-o {spec}`: no type `{other}` (want oci, docker, image or registry)")),
     };
-    no_more(spec, &keys, made)
+    no_more(spec, &keys, made, name)
 }
 
-fn no_more(spec: &str, keys: &BTreeMap<&str, &str>, made: Option<OutputSpec>) -> Result<Option<OutputSpec>, String> {
+fn no_more(
+    spec: &str,
+    keys: &BTreeMap<&str, &str>,
+    made: Option<OutputSpec>,
+    name: Option<String>,
+) -> Result<(Option<OutputSpec>, Option<String>), String> {
     match keys.keys().next() {
         Some(key) => Err(format!("`-o {spec}`: `{key}` is not supported")),
-        None => Ok(made),
+        None => Ok((made, name)),
     }
 }
 
@@ -305,8 +318,10 @@ mod tests {
             ("type=image,push=true", Some(OutputSpec::Push)),
             ("type=registry", Some(OutputSpec::Push)),
         ] {
-            assert_eq!(output(spec), Ok(want), "{spec}");
+            assert_eq!(output(spec), Ok((want, None)), "{spec}");
         }
+        let named = output("type=image,name=reg.example/a:1,push=true");
+        assert_eq!(named, Ok((Some(OutputSpec::Push), Some("reg.example/a:1".to_owned()))));
         for bad in [
             "",
             "oci",

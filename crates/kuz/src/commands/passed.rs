@@ -49,7 +49,8 @@ fn secret(word: &str, variable: Lookup<'_>) -> Result<(String, SecretSource), St
     if kind.as_deref() == Some("env") && env.is_none() {
         env = file.take();
     }
-    let env = env.or_else(|| (file.is_none() && kind.is_none() && variable(&id).is_some()).then(|| id.clone()));
+    let is_variable = kind.as_deref() == Some("env") || kind.is_none() && variable(&id).is_some();
+    let env = env.or_else(|| (file.is_none() && is_variable).then(|| id.clone()));
     if let Some(name) = env.filter(|_| kind.as_deref() != Some("file")) {
         let value = variable(&name).ok_or_else(|| bad(format!("the variable `{}` is not set", name.escape_debug())))?;
         return Ok((id, SecretSource::Value(Hidden(value.into_vec()))));
