@@ -125,7 +125,8 @@ pub(crate) fn is_url(source: &str) -> bool {
 
 /// Whether ADD takes a source for a git repository: by its scheme, as `user@host:path`, or a URL whose path ends in `.git`.
 pub fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") || is_scp(source) {
+    // `git@` is nobody's file, whatever follows: what is wrong with it is said as of an address.
+    if ["git://", "ssh://", "git@"].iter().any(|start| source.starts_with(start)) || is_scp(source) {
         return true;
     }
     let path = source.split(['#', '?']).next().unwrap_or(source);

@@ -14,13 +14,15 @@ const CONFIG_ENDS: [&str; 3] = [".json", ".yaml", ".yml"];
 
 pub(super) fn all(view: &View<'_>, findings: &mut Findings<'_>) {
     for stage in &view.stages {
-        let unset = |value: &str| matches!(value.trim_matches(['"', '\'']), "" | "0" | "false" | "off" | "no");
         let pip_cacheless = view.values(stage, "PIP_NO_CACHE_DIR").any(|value| !unset(value));
         let mut fetchers = Vec::new();
-        let mut pipefail = view.chain(stage).skip(1).flat_map(|stage| stage.body).any(sets_pipefail);
+        let below: Vec<_> = view.chain(stage).skip(1).collect();
+        let mut pipefail = below.iter().rev().flat_map(|stage| stage.body).filter_map(pipes_are_checked).next_back();
+        // What a stage leaves that is no part of the image takes no space in it.
+        let is_kept = view.last().is_some_and(|last| view.chain(last).any(|kept| kept.number == stage.number));
         let mut commands = stage.runs();
         for instruction in stage.body {
-            pipefail |= sets_pipefail(instruction);
+            pipefail = pipes_are_checked(instruction).or(pipefail);
             let Kind::Run(run) = &instruction.kind else { continue };
             let Some((_, commands)) = commands.next() else { break };
             let at = Place { pip_cacheless, instruction, run, commands };
@@ -30,9 +32,11 @@ pub(super) fn all(view: &View<'_>, findings: &mut Findings<'_>) {
                     fetchers.push((command.program().to_owned(), instruction));
                 }
             }
-            apt_lists(&at, findings);
+            if is_kept {
+                apt_lists(&at, findings);
+            }
             written_config(&at, findings);
-            pipes(&at, pipefail, findings);
+            pipes(&at, pipefail == Some(true), findings);
         }
         if let Some((program, instruction)) = fetchers.iter().find(|(program, _)| *program != fetchers[0].0) {
             let message = format!("{program} is used here and {} above", fetchers[0].0);
@@ -40,6 +44,11 @@ pub(super) fn all(view: &View<'_>, findings: &mut Findings<'_>) {
         }
     }
     findings.leave();
+}
+
+/// Whether the value of a variable means no.
+fn unset(value: &str) -> bool {
+    matches!(value.trim_matches(['"', '\'']), "" | "0" | "false" | "off" | "no")
 }
 
 /// A RUN that is looked at.
@@ -79,7 +88,8 @@ fn of_program(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>)
         "useradd" => useradd(at, command, findings),
         "apk"
             if command.subcommand() == "add"
-                && packages(command).any(|name| !name.contains(['=', '<', '>', '~', '$', '/'])) =>
+                && apk_packages(command)
+                    .any(|name| !name.contains(['=', '<', '>', '~', '$', '/']) && !name.ends_with(".apk")) =>
         {
             at.advise("UnpinnedApk", findings, "packages of apk without versions", "write name=version");
         }
@@ -98,9 +108,23 @@ fn packages(command: &Simple) -> impl Iterator<Item = &str> {
     command.args().filter(|arg| !arg.starts_with('-')).skip(1)
 }
 
+/// What `apk add` installs: the values of its options are no packages.
+fn apk_packages(command: &Simple) -> impl Iterator<Item = &str> {
+    const VALUES: [&str; 9] =
+        ["-t", "--virtual", "-X", "--repository", "-p", "--root", "--arch", "--keys-dir", "--wait"];
+    let mut after_option = false;
+    let words = command.args().filter(move |arg| {
+        let is_value = std::mem::replace(&mut after_option, VALUES.contains(arg));
+        !is_value && !arg.starts_with('-')
+    });
+    words.skip(1)
+}
+
 fn apt_install(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>) {
     let letter = |arg: &str| arg.starts_with('-') && !arg.starts_with("--") && arg.contains('y');
-    let yes = command.has(&["--yes", "--assume-yes", "-qq", "-q=2", "--quiet=2"]) || command.args().any(letter);
+    let quiet = command.args().filter(|arg| matches!(*arg, "-q" | "--quiet")).count() > 1;
+    let yes =
+        quiet || command.has(&["--yes", "--assume-yes", "-qq", "-q=2", "--quiet=2"]) || command.args().any(letter);
     if !yes {
         let message = "`apt-get install` asks whether to go on, and nobody answers";
         at.advise("AptAsks", findings, message, "add -y");
@@ -154,7 +178,7 @@ pub(super) fn is_pip(command: &Simple) -> bool {
 /// What follows `install`.
 pub(super) fn pip_args(command: &Simple) -> Option<&[String]> {
     let rest = match command.program() {
-        "pip" | "pip3" => command.words.get(1..)?,
+        "pip" | "pip2" | "pip3" => command.words.get(1..)?,
         program if program.starts_with("python") => {
             let at = command.words.windows(2).position(|pair| pair[0] == "-m" && pair[1] == "pip")?;
             command.words.get(at + 2..)?
@@ -169,7 +193,18 @@ pub(super) fn pip_args(command: &Simple) -> Option<&[String]> {
 }
 
 /// Options of `pip install` that take a value in the next word.
-const PIP_VALUES: [&str; 22] = [
+const PIP_VALUES: [&str; 33] = [
+    "--abi",
+    "--implementation",
+    "--log",
+    "--no-build-isolation-package",
+    "--progress-bar",
+    "--proxy",
+    "--report",
+    "--retries",
+    "--root-user-action",
+    "--src",
+    "--upgrade-strategy",
     "-r",
     "--requirement",
     "-c",
@@ -196,7 +231,9 @@ const PIP_VALUES: [&str; 22] = [
 
 fn pip(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>) {
     let Some(args) = pip_args(command) else { return };
-    let cacheless = command.has(&["--no-cache-dir", "--no-cache"]) || at.pip_cacheless;
+    let mut assigned = at.commands.iter().flat_map(|command| command.assigned("PIP_NO_CACHE_DIR"));
+    let cacheless =
+        command.has(&["--no-cache-dir", "--no-cache"]) || at.pip_cacheless || assigned.any(|value| !unset(value));
     if !cacheless && !at.mounts(".cache") && !at.mounts("/pip") {
         let message = "pip keeps what it downloaded in the layer";
         at.advise(
@@ -205,6 +242,11 @@ fn pip(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>) {
             message,
             "add --no-cache-dir, or --mount=type=cache,target=/root/.cache/pip",
         );
+    }
+    // Constraints name the versions.
+    let constrained = |word: &String| word == "-c" || word.starts_with("--constraint");
+    if args.iter().any(constrained) {
+        return;
     }
     let mut words = args.iter();
     let mut loose = None;
@@ -252,8 +294,12 @@ fn written_config(at: &Place<'_, '_>, findings: &mut Findings<'_>) {
     }
 }
 
-fn sets_pipefail(instruction: &Instruction) -> bool {
-    matches!(&instruction.kind, Kind::Shell(words) if words.iter().any(|word| word.contains("pipefail")))
+/// Of a SHELL: whether a pipe fails with any of its commands. Shells that are none of Unix have rules of their own.
+fn pipes_are_checked(instruction: &Instruction) -> Option<bool> {
+    let Kind::Shell(words) = &instruction.kind else { return None };
+    let program = words.first()?.rsplit(['/', '\\']).next()?.to_lowercase();
+    let foreign = matches!(program.trim_end_matches(".exe"), "pwsh" | "powershell" | "cmd");
+    Some(foreign || words.iter().any(|word| word.contains("pipefail")))
 }
 
 fn pipes(at: &Place<'_, '_>, pipefail: bool, findings: &mut Findings<'_>) {

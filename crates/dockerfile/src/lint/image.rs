@@ -168,9 +168,13 @@ fn self_reference(view: &View<'_>, at: &Instruction, pairs: &[Pair], findings: &
         return;
     }
     let keys: BTreeSet<&str> = pairs.iter().map(|pair| pair.key.value.as_str()).collect();
+    let mut above = BTreeSet::new();
     for pair in pairs {
+        // A variable may add to what it was, once.
+        let again = !above.insert(pair.key.value.as_str());
         let Ok(value) = expand_reporting(&pair.value.value, &|_: &str| None, view.escape) else { continue };
-        let others = value.unset.iter().find(|name| **name != pair.key.value && keys.contains(name.as_str()));
+        let mut used = value.unset.iter();
+        let others = used.find(|name| keys.contains(name.as_str()) && (again || **name != pair.key.value));
         if let Some(name) = others {
             let message = format!("${name} is set by this ENV and has its old value in it");
             findings.advise(

@@ -10,6 +10,8 @@ use crate::ast::{Command, Run};
 pub(super) struct Simple {
     /// The program and its arguments; assignments in front are left out.
     pub(super) words: Vec<String>,
+    /// Assignments in front, `NAME=value`.
+    pub(super) assignments: Vec<String>,
     /// Files that it writes by `>` and `>>`.
     pub(super) writes: Vec<String>,
     /// Its output goes to the next command.
@@ -25,6 +27,13 @@ impl Simple {
     /// What follows the program.
     pub(super) fn args(&self) -> impl Iterator<Item = &str> {
         self.words.iter().skip(1).map(String::as_str)
+    }
+
+    /// The values that it gives a variable, in front of a program or by `export`.
+    pub(super) fn assigned<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
+        let exported = self.args().filter(|_| self.program() == "export");
+        let all = self.assignments.iter().map(String::as_str).chain(exported);
+        all.filter_map(move |pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// Is one of the arguments one of these?
@@ -56,7 +65,8 @@ pub(super) fn of_run(run: &Run) -> Vec<Simple> {
             commands.extend(split(&heredoc.content));
         }
     }
-    commands.retain(|command| !command.words.is_empty() || !command.writes.is_empty());
+    commands
+        .retain(|command| !command.words.is_empty() || !command.writes.is_empty() || !command.assignments.is_empty());
     commands
 }
 
@@ -179,7 +189,9 @@ impl Cutter {
                         word.as_str(),
                         "if" | "then" | "else" | "elif" | "do" | "while" | "until" | "!" | "{" | "exec"
                     );
-                if !assignment && !keyword {
+                if assignment {
+                    self.now.assignments.push(word);
+                } else if !keyword {
                     self.now.words.push(word);
                 }
             }
@@ -191,7 +203,7 @@ impl Cutter {
         self.file = None;
         let mut command = std::mem::take(&mut self.now);
         command.piped = piped;
-        if !command.words.is_empty() || !command.writes.is_empty() {
+        if !command.words.is_empty() || !command.writes.is_empty() || !command.assignments.is_empty() {
             self.commands.push(command);
         }
     }
