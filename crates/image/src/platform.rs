@@ -121,7 +121,6 @@ impl FromStr for Platform {
         let mut platform = match parts.as_slice() {
             [] if known_os => Self::new(os, &host.architecture, host.variant.as_deref()),
             [] if is_architecture(os) => Self::new(&host.os, os, None),
-            [] => return Err(bad()),
             [architecture] => Self::new(os, architecture, None),
             [architecture, variant] => Self::new(os, architecture, Some(variant)),
             _ => return Err(bad()),

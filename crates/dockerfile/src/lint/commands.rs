@@ -89,7 +89,7 @@ fn of_program(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>)
         "apk"
             if command.subcommand() == "add"
                 && apk_packages(command)
-                    .any(|name| !name.contains(['=', '<', '>', '~', '$', '/']) && !name.ends_with(".apk")) =>
+                    .any(|name| !name.contains(['=', '<', '>', '~', '$', '/']) && !is_apk_file(name)) =>
         {
             at.advise("UnpinnedApk", findings, "packages of apk without versions", "write name=version");
         }
@@ -106,6 +106,10 @@ fn of_program(at: &Place<'_, '_>, command: &Simple, findings: &mut Findings<'_>)
 /// The arguments behind the subcommand that are no options.
 fn packages(command: &Simple) -> impl Iterator<Item = &str> {
     command.args().filter(|arg| !arg.starts_with('-')).skip(1)
+}
+
+fn is_apk_file(name: &str) -> bool {
+    std::path::Path::new(name).extension().is_some_and(|end| end == "apk")
 }
 
 /// What `apk add` installs: the values of its options are no packages.
