@@ -17,6 +17,7 @@ mod program;
 mod python;
 mod test;
 mod tidy_rules;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ cargo xtask TASK
                                     growth; --write: into docs/benchmarks.md
   bench --gate | --renew-gate       count the instructions of two small builds and compare; or keep them as they are now
   bench --profile                  draw where the time of a cold build goes: docs/benchmarks/cold-build.svg
+  verdicts [--only=TEXT] [--kuz=PATH] [--bases=stand-in|hub] [--fresh]
+                                    broken and sound images of verdicts/: is `kuz verify` right? writes docs/verdicts.md
   bases [--serve] [--force]         make the stand-in base images; with --serve, serve them until interrupted
 
 exit codes: 0 done, 1 failed, 2 wrong arguments, 77 something needed is missing on this machine";
@@ -62,6 +65,10 @@ fn main() -> ExitCode {
         },
         ["bench", options @ ..] => match bench::Request::parse(options) {
             Ok(request) => bench::run(&request),
+            Err(option) => return usage(&option),
+        },
+        ["verdicts", options @ ..] => match verdicts::Options::parse(options) {
+            Ok(options) => verdicts::run(&options),
             Err(option) => return usage(&option),
         },
         ["bases", options @ ..] => match bases::Options::parse(options) {
