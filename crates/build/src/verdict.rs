@@ -32,7 +32,7 @@ use crate::selection;
 use crate::session::Session;
 
 /// The form of kept verdicts. Raised with every change to what is judged, or how.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The kind of records with the packages' files of a stage.
 const OWNERS: &str = "owners";
 /// A list of a package's files, as read from a stage.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::facts::Path;
-use crate::finding::Finding;
+use crate::finding::{Advice, Finding};
 use crate::subject::Subject;
 use crate::{command, elf, hygiene, python, secrets};
 
@@ -26,8 +26,9 @@ pub fn check(subject: &Subject<'_>, allowed: &dyn Fn(&[u8]) -> bool) -> Vec<Find
     findings.extend(elf::closure::check(subject, &command.programs, reached.as_ref()));
     findings.extend(secrets::check(subject, allowed));
     findings.extend(hygiene::check(subject));
-    // One mistake, seen from two sides: what is not on PATH is said once.
-    if findings.iter().any(|finding| finding.rule == "CommandNotFound" && finding.advice.is_some()) {
+    // One mistake, seen from two sides: what is not on PATH is said once, by whoever knows where it is.
+    let is_known = |advice: &Advice| advice.lines.iter().any(|line| !line.starts_with("RUN pip "));
+    if findings.iter().any(|it| it.rule == "CommandNotFound" && it.advice.as_ref().is_some_and(is_known)) {
         findings.retain(|finding| finding.rule != "PythonConsoleScriptMissing");
     }
     findings.sort_by(|one, two| {

@@ -122,7 +122,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "PythonImportCycle",
-        Level::Warning,
+        Level::Error,
         About::File,
         "Two modules import each other, and one takes a name that is not bound yet",
     ),
@@ -146,7 +146,7 @@ pub const RULES: &[Rule] = &[
         About::File,
         "An extension module is built for another Python, processor or C library",
     ),
-    rule("PythonWheelMismatch", Level::Warning, About::File, "A wheel is for another Python, processor or C library"),
+    rule("PythonWheelMismatch", Level::Error, About::File, "A wheel is for another Python, processor or C library"),
     rule(
         "PythonRequirementMissing",
         Level::Warning,

@@ -14,6 +14,7 @@ mod tests;
 mod words;
 
 use crate::access::Who;
+use crate::elf::packages::Packages;
 use crate::facts::Path;
 use crate::finding::{Advice, Finding, Level};
 use crate::python::Argv;
@@ -48,7 +49,7 @@ pub fn check(subject: &Subject<'_>) -> Checked {
     let who = match Who::of(subject) {
         Ok(who) => who,
         Err(error) => {
-            let advice = Advice::text("add the user in the final stage before USER, or give numbers");
+            let advice = Advice::text(unknown_user(subject));
             let message = format!("the image's user cannot be looked up: {error}");
             checked.findings.push(Finding::new("UnknownUser", Level::Error, message).advise(Some(advice)));
             return checked;
@@ -66,6 +67,23 @@ pub fn check(subject: &Subject<'_>) -> Checked {
     checked.programs = resolver.programs;
     checked.started = resolver.started;
     checked
+}
+
+/// What to do about a user whom the image does not know.
+fn unknown_user(subject: &Subject<'_>) -> String {
+    let user = subject.config.config.user.as_deref().unwrap_or_default();
+    let name = user.split(':').next().unwrap_or_default();
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let add = match Packages::of(&subject.stack) {
+        Some(Packages::Debian) => "useradd --create-home",
+        Some(Packages::Alpine) => "adduser -D",
+        None => "",
+    };
+    if plain && !add.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        format!("add the user in the final stage before USER (`RUN {add} {name}`), or give numbers")
+    } else {
+        "add the user in the final stage before USER, or give numbers".to_owned()
+    }
 }
 
 /// The tool of HEALTHCHECK: whatever is wrong with it.

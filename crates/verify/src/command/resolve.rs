@@ -89,7 +89,13 @@ impl<'s> Resolver<'s> {
                 }
             }
             Line::Shell { shell, line, login } => {
-                self.command(shell, place, false);
+                if let Found::Nothing(None) = self.find(shell, place) {
+                    let message = format!("the command's shell `{}` is not in the image", shell.escape_debug());
+                    let advice = without_shell(line);
+                    self.findings.push(Finding::new("CommandNotFound", Level::Error, message).advise(Some(advice)));
+                } else {
+                    self.command(shell, place, false);
+                }
                 let path = place.path.clone().filter(|_| !login);
                 self.line(line, Where { path, cwd: place.cwd.clone() });
             }
@@ -165,7 +171,7 @@ impl<'s> Resolver<'s> {
             Found::Unknown => {}
             Found::File(path, layer) => self.follow(&path, layer, place, in_shell, 0),
             Found::Refused(path, why) => self.refused(word, &path, &why),
-            Found::Nothing(link) => self.missing(word, link, place),
+            Found::Nothing(link) => self.missing(word, link, place, in_shell),
         }
     }
 
@@ -277,7 +283,7 @@ impl<'s> Resolver<'s> {
                 let message = format!("`{name}` is run by `{interpreter}`, which is not in the image");
                 let advice = advice::interpreter(self.subject, &interpreter);
                 let finding = Finding::new("InterpreterNotFound", Level::Error, message);
-                return self.findings.push(finding.at(path, Some(layer)).advise(advice));
+                return self.findings.push(finding.at(path, Some(layer)).advise(Some(advice)));
             }
         }
         if base(&interpreter) == "env"
@@ -308,7 +314,7 @@ impl<'s> Resolver<'s> {
                 let message = format!("`{}` is run by `{word}`, which is not in the image", show(path));
                 let advice = advice::command(self.subject, word);
                 let finding = Finding::new("InterpreterNotFound", Level::Error, message);
-                self.findings.push(finding.at(path, Some(layer)).advise(advice));
+                self.findings.push(finding.at(path, Some(layer)).advise(Some(advice)));
             }
         }
     }
@@ -347,7 +353,7 @@ impl<'s> Resolver<'s> {
         self.findings.push(Finding::new(rule, Level::Error, message).at(path, layer).advise(Some(advice)));
     }
 
-    fn missing(&mut self, word: &str, link: Option<(Path, Path)>, place: &Where) {
+    fn missing(&mut self, word: &str, link: Option<(Path, Path)>, place: &Where, in_shell: bool) {
         let shown = word.escape_debug();
         if let Some((from, to)) = link {
             let (layer, _) = self.subject.stack.find(&from).unzip();
@@ -356,7 +362,7 @@ impl<'s> Resolver<'s> {
             let absolute = if to.first() == Some(&b'/') { to } else { join(crate::elf::search::parent(&from), &to) };
             let target = show(&crate::elf::search::plain(&absolute));
             let finding = Finding::new("CommandNotFound", Level::Error, message).at(&from, layer);
-            return self.findings.push(finding.advise(advice::file(self.subject, &target)));
+            return self.findings.push(finding.advise(Some(advice::file(self.subject, &target))));
         }
         let (message, advice) = if word.contains('/') {
             let cwd = place.cwd.as_deref().unwrap_or("/");
@@ -368,8 +374,21 @@ impl<'s> Resolver<'s> {
         } else {
             (format!("the command `{shown}` is not in the image"), advice::command(self.subject, word))
         };
-        self.findings.push(Finding::new("CommandNotFound", Level::Error, message).advise(advice));
+        let advice = if !in_shell && word.contains([' ', '\t']) { advice::one_word(word) } else { advice };
+        self.findings.push(Finding::new("CommandNotFound", Level::Error, message).advise(Some(advice)));
     }
+}
+
+/// What a line needs of its shell: nothing, if it is one command of plain words.
+fn without_shell(line: &str) -> Advice {
+    let simple = shell::parse(line).unwrap_or_default();
+    let one = match simple.as_slice() {
+        [one] if one.assignments.is_empty() && one.words.iter().all(|word| word.literal) => one,
+        _ => return advice::no_shell(None),
+    };
+    let words: Vec<&str> = one.words.iter().map(|word| word.text.as_str()).skip_while(|word| *word == "exec").collect();
+    let builtin = words.first().is_none_or(|first| BUILTINS.contains(first));
+    advice::no_shell(Some(words.as_slice()).filter(|_| !builtin))
 }
 
 fn sets_path(word: &Word) -> bool {

@@ -209,7 +209,54 @@ fn the_line_that_brings_a_command_over() {
             "it exists at `/usr/bin/curl` in stage builder, from the package `curl`: install that in the final stage",
         ),
     ];
-    for (json, other, lines, text) in cases {
+    let nowhere = vec![
+        (
+            r#"{"Cmd":["node"]}"#,
+            vec![],
+            "RUN apt-get update && apt-get install -y --no-install-recommends nodejs && rm -rf /var/lib/apt/lists/*",
+            "the package `nodejs` has it: install that",
+        ),
+        (r#"{"Cmd":["frob"]}"#, vec![], "", "install the package that has it, or copy it into a directory on PATH"),
+        (
+            r#"{"Cmd":["/start.sh"]}"#,
+            vec![],
+            "",
+            "nothing puts it there: copy it (`COPY start.sh /start.sh`), or name the path where it is",
+        ),
+        (
+            r#"{"Cmd":["python main.py"]}"#,
+            vec![],
+            "",
+            r#"in the exec form each word stands by itself: `["python", "main.py"]`"#,
+        ),
+        (
+            r#"{"Cmd":["echo $HOME && ls"]}"#,
+            vec![],
+            "",
+            r#"the exec form runs no shell: write the line without brackets and quotes, or start a shell: `["/bin/sh", "-c", "…"]`"#,
+        ),
+        (
+            r#"{"Cmd":["python"],"User":"web"}"#,
+            vec![],
+            "",
+            "add the user in the final stage before USER (`RUN useradd --create-home web`), or give numbers",
+        ),
+        // Debian's links: the package of the first that has one, and not the one without Python's library.
+        (
+            r#"{"Cmd":["/venv/bin/python"]}"#,
+            vec![
+                link("venv/bin/python", "/usr/bin/python3"),
+                link("usr/bin/python3", "python3.11"),
+                static_program("usr/bin/python3.11"),
+                static_program("usr/bin/apt-get"),
+                file("var/lib/dpkg/info/python3-minimal.list", "/usr/bin/python3\n"),
+                file("var/lib/dpkg/info/python3.11-minimal.list", "/usr/bin/python3.11\n"),
+            ],
+            "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*",
+            "it exists at `/venv/bin/python` in stage builder, from the package `python3`: install that in the final stage",
+        ),
+    ];
+    for (json, other, lines, text) in cases.into_iter().chain(nowhere) {
         let config = config(json);
         let other = seen(&[other]);
         let subject = subject(&config, &[base(), vec![static_program("usr/bin/apt-get")]], &[("builder", &other)]);
@@ -222,6 +269,16 @@ fn the_line_that_brings_a_command_over() {
     let config = config(r#"{"Cmd":["/x"]}"#);
     let bare = subject(&config, &[vec![static_program("x").mode(0o644)]], &[]);
     assert_eq!(super::check(&bare).findings[0].advice.as_ref().map(|advice| advice.lines.len()), Some(0));
+    let config = self::config(r#"{"Cmd":["/bin/sh","-c","exec /x --flag"]}"#);
+    let scratch = subject(&config, &[vec![static_program("x")]], &[]);
+    let finding = super::check(&scratch).findings[0].clone();
+    assert_eq!(
+        (finding.message.as_str(), finding.advice.unwrap().text.as_str()),
+        (
+            "the command's shell `/bin/sh` is not in the image",
+            r#"the shell form needs a shell: write the exec form: `["/x", "--flag"]`"#
+        )
+    );
     // A command that is missing everywhere has no line.
     assert_eq!(judged(shell, vec![], vec![]), ["CommandNotFound: the command `uvicorn` is not in the image"]);
 }

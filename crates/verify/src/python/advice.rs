@@ -73,6 +73,62 @@ const NAMES: [(&str, &str); 62] = [
     ("zoneinfo", "backports.zoneinfo"),
 ];
 
+/// Distributions that everybody has, under their modules' name: what they are called is no guess.
+const SAME: [&str; 52] = [
+    "aiohttp",
+    "anyio",
+    "asyncpg",
+    "bcrypt",
+    "boto3",
+    "botocore",
+    "celery",
+    "certifi",
+    "cffi",
+    "click",
+    "cryptography",
+    "daphne",
+    "fastapi",
+    "gevent",
+    "greenlet",
+    "httptools",
+    "httpx",
+    "hypercorn",
+    "idna",
+    "itsdangerous",
+    "jsonschema",
+    "kombu",
+    "litestar",
+    "lxml",
+    "mako",
+    "markupsafe",
+    "matplotlib",
+    "msgpack",
+    "numpy",
+    "orjson",
+    "packaging",
+    "pandas",
+    "paramiko",
+    "passlib",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "pydantic_settings",
+    "pymongo",
+    "pytest",
+    "pytz",
+    "redis",
+    "requests",
+    "rich",
+    "scipy",
+    "sqlmodel",
+    "starlette",
+    "tornado",
+    "typer",
+    "typing_extensions",
+    "uvicorn",
+    "uvloop",
+];
+
 /// What brings back a module that Python's library had, or has only later.
 const BACKPORTS: [(&str, &str); 12] = [
     ("distutils", "setuptools"),
@@ -100,8 +156,31 @@ pub(super) fn distribution_of(module: &str) -> String {
         .map_or_else(|| top.replace('_', "-"), |(_, distribution)| (*distribution).to_owned())
 }
 
-/// What to do about a module that is nowhere on `sys.path`.
-pub(super) fn supply(image: &Image<'_>, python: &Python<'_>, module: &str, library: Library) -> Advice {
+/// Whether a module is known to be a package's.
+pub(super) fn is_known(module: &str) -> bool {
+    let top = module.split('.').next().unwrap_or(module);
+    SAME.contains(&top) || NAMES.iter().any(|(name, _)| name.split('.').next() == Some(top))
+}
+
+/// Who wants a module.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wants {
+    /// A source of the user's.
+    pub(super) own: bool,
+    /// An installed distribution requires it.
+    pub(super) required: bool,
+}
+
+/// What to do about a module that is nowhere on `sys.path`. Only a name that is known is advised to be installed: of any other
+/// somebody else may have made a package.
+pub(super) fn supply(
+    image: &Image<'_>,
+    python: &Python<'_>,
+    module: &str,
+    library: Library,
+    wants: &Wants,
+    home: &str,
+) -> Advice {
     let top = module.split('.').next().unwrap_or(module);
     if let Library::Until(_) | Library::From(_) = library {
         let version = match library {
@@ -129,13 +208,38 @@ pub(super) fn supply(image: &Image<'_>, python: &Python<'_>, module: &str, libra
             }
         }
     }
-    Advice {
-        text: format!("add `{}` to libraries.list (or requirements.txt)", distribution_of(module)),
-        lines: Vec::new(),
+    let name = distribution_of(module);
+    let add = format!("add `{name}` to libraries.list (or requirements.txt)");
+    if !wants.required && !is_known(module) {
+        let text = format!("copy `{top}` to {home} if it is your own; if it is a package, {add}");
+        return Advice::text(if wants.own { text } else { add });
     }
+    let listed = || LISTS.iter().any(|list| is_somewhere(image, list));
+    if image.which("pip").is_some() && !listed() {
+        return Advice::line(format!("install `{name}`"), format!("RUN pip install --no-cache-dir {}", quoted(&name)));
+    }
+    Advice::text(add)
 }
 
-fn has_module(tree: &Tree<'_>, site: &str, name: &str) -> bool {
+/// Files that say what is installed.
+const LISTS: [&str; 2] = ["libraries.list", "requirements.txt"];
+
+/// Whether the image or another stage has a file of this name.
+fn is_somewhere(image: &Image<'_>, name: &str) -> bool {
+    let own = |path: &Vec<u8>| !super::read::is_installed(path);
+    image.tree.named(&[name.as_bytes()], 20).iter().any(own)
+        || image.subject.others.iter().any(|other| {
+            let tree = Tree::new(other.stack().layers());
+            tree.named(&[name.as_bytes()], 20).iter().any(own)
+        })
+}
+
+/// A shell reads brackets as a pattern.
+fn quoted(name: &str) -> String {
+    if name.contains('[') { format!("'{name}'") } else { name.to_owned() }
+}
+
+pub(super) fn has_module(tree: &Tree<'_>, site: &str, name: &str) -> bool {
     tree.dir(site.as_bytes()).is_some_and(|dir| has_name(&dir, name))
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Launch {
     pub(super) first: Vec<String>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) scripts: Vec<Script>,
+    /// What `python -c` is given.
+    pub(super) code: Option<String>,
     /// Gunicorn's own configuration, which may change where modules are looked for.
     pub(super) settings: Option<String>,
     /// Files that must exist: the words that name them, the path.
@@ -109,11 +111,25 @@ impl Launch {
                 self.run_module = Some(module);
                 return;
             }
-            if word == "-c" || word == "-" {
+            if word == "-" {
                 return;
             }
             if let Some(options) = word.strip_prefix('-') {
-                safe |= !options.starts_with('-') && options.contains(['I', 'P']);
+                // `-c` ends the options: what stands behind it is the program.
+                let short = if options.starts_with('-') { "" } else { options };
+                let (short, code) = match short.find('c').filter(|_| !short.starts_with(['W', 'X', 'm'])) {
+                    Some(c) => (short.get(..c).unwrap_or_default(), short.get(c + 1..)),
+                    None => (short, None),
+                };
+                safe |= short.contains(['I', 'P']);
+                if let Some(code) = code {
+                    if !safe {
+                        self.first.push(command.cwd.clone());
+                    }
+                    self.code =
+                        Some(code.to_owned()).filter(|code| !code.is_empty()).or_else(|| words.get(at).cloned());
+                    return;
+                }
                 // These take a word of their own, if they end the word they are in.
                 if matches!(word.as_str(), "-W" | "-X" | "--check-hash-based-pycs") {
                     at += 1;
@@ -474,10 +490,14 @@ mod tests {
             ("python -m pkg.cli -m x", "", "pkg.cli", "/app"),
             ("python -mpkg", "", "pkg", "/app"),
             ("python -I -m pkg", "", "pkg", ""),
-            ("python -c 1", "", "", ""),
+            ("python -c 1", "", "", "/app"),
+            ("python -Ic 1", "", "", ""),
+            ("python -Wc main.py", "main.py", "", "."),
             ("python", "", "", ""),
             ("python /main.py", "/main.py", "", "/"),
         ] {
+            let code = read(line, &[]).code;
+            assert_eq!(code.as_deref(), line.contains("c 1").then_some("1"), "{line}");
             let launch = read(line, &[]);
             assert!(launch.interpreter.is_some());
             let found = launch.scripts.first().map_or("", |script| &script.path);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::advice::{has_name, supply};
+use super::advice::{Wants, distribution_of, has_name, is_known, supply};
 use super::command::{Launch, Wanted, base_name};
-use super::facts::{Place, Role};
+use super::facts::{Module, Place, Role};
 use super::locate::{Answer, Finder, Found, Kind, Missing};
+use super::requirement::normalize;
 use super::runtime::{Image, Origin, Python};
 use super::stdlib::Library;
 use super::walk::{Binds, Problem, Walk, What};
@@ -29,11 +30,13 @@ pub(super) struct Imports<'a, 'w> {
     pub(super) findings: Vec<Finding>,
     /// Directories of packages for another version of Python.
     pub(super) foreign: &'w [std::rc::Rc<super::tree::Dir<'a>>],
+    /// What installed distributions require, normalized.
+    pub(super) required: BTreeSet<String>,
 }
 
-impl Imports<'_, '_> {
+impl<'a> Imports<'a, '_> {
     /// Enters everything that a command imports.
-    pub(super) fn follow(&mut self, launch: &Launch, own_script: Option<&Wanted>) {
+    pub(super) fn follow(&mut self, launch: &Launch, own_script: Option<&Wanted>, code: Option<&'a Module>) {
         if let Some(script) = own_script {
             self.wanted(script);
         }
@@ -51,6 +54,9 @@ impl Imports<'_, '_> {
         }
         for script in &launch.scripts {
             self.script(&script.path, script.main);
+        }
+        if let Some(facts) = code {
+            self.walk.enter_main(program(None, Some(facts)), "");
         }
         for (words, path) in &launch.files {
             if self.image.tree.at(self.image.absolute(path).as_bytes()).is_none() {
@@ -81,7 +87,8 @@ impl Imports<'_, '_> {
                     Answer::Found(found) => self.walk.enter_main(copy(&found), package),
                     Answer::Missing(_) => {
                         let message = format!("`python -m {module}` needs {module}/__main__.py, which is not there");
-                        self.add("PythonTargetNotFound", Level::Error, message, None, None, None);
+                        let advice = self.without_main(module);
+                        self.add("PythonTargetNotFound", Level::Error, message, None, None, Some(advice));
                     }
                     Answer::Unknown => {}
                 }
@@ -94,9 +101,9 @@ impl Imports<'_, '_> {
         let path = self.image.absolute(written);
         let Some((real, seen)) = self.image.tree.at(path.as_bytes()) else {
             let words = if main { format!("python {written}") } else { written.to_owned() };
-            let advice = self.elsewhere(base_name(written), &path);
+            let advice = self.file_elsewhere(base_name(written), &path);
             let message = format!("the command runs `{words}`, and {path} is not in the image");
-            self.add("PythonTargetNotFound", Level::Error, message, Some(path), None, advice);
+            self.add("PythonFileNotFound", Level::Error, message, Some(path), None, Some(advice));
             return;
         };
         // `python directory` runs its `__main__`.
@@ -105,15 +112,7 @@ impl Imports<'_, '_> {
         }
         let facts = self.image.fact(&real, |facts| &facts.modules);
         let origin = if super::read::is_installed(&real) { Origin::Installed } else { Origin::App };
-        let found = Found {
-            file: Some(real),
-            layer: Some(seen.layer),
-            kind: Kind::Source,
-            origin: Some(origin),
-            dirs: Vec::new(),
-            facts,
-        };
-        self.walk.enter_main(found, "");
+        self.walk.enter_main(Found { origin: Some(origin), ..program(Some((real, seen.layer)), facts) }, "");
     }
 
     fn wanted(&mut self, wanted: &Wanted) {
@@ -161,58 +160,14 @@ impl Imports<'_, '_> {
             if part == module { format!("no module `{part}`") } else { format!("no `{part}`, which it is a part of") };
         let places = if dirs.is_empty() { "the installed packages".to_owned() } else { dirs.join(", ") };
         let message = format!("`{words}` imports `{module}`, and there is {what} in {places}");
-        let advice = self.target_advice(module).or_else(|| {
-            let known = words.starts_with("python -m")
-                || words.starts_with('-')
-                || words.starts_with("fastapi")
-                || words.starts_with("the ");
-            known.then(|| supply(self.image, self.python, module, missing.library))
-        });
-        self.add("PythonTargetNotFound", level, message, None, None, advice);
-    }
-
-    /// Where in the image a module lies that is not on `sys.path`.
-    fn target_advice(&self, module: &str) -> Option<Advice> {
-        let relative = module.replace('.', "/");
-        let last = base_name(&relative);
-        let file = format!("{last}.py");
-        let ends = [format!("/{relative}.py"), format!("/{relative}/__init__.py")];
-        let mut candidates = self.image.tree.named(&[file.as_bytes()], 200);
-        candidates.extend(self.image.tree.named(&[last.as_bytes()], 50).into_iter().map(|mut dir| {
-            dir.extend_from_slice(b"/__init__.py");
-            dir
-        }));
-        let found = candidates.into_iter().map(|path| shown(&path)).find(|path| {
-            !super::read::is_installed(path.as_bytes())
-                && !path.contains("/lib/python3")
-                && ends.iter().any(|end| path.ends_with(end.as_str()))
-                && self.image.tree.at(path.as_bytes()).is_some()
-        })?;
-        let end = ends.iter().find(|end| found.ends_with(end.as_str()))?;
-        let root = found.get(..found.len() - end.len()).filter(|root| !root.is_empty()).unwrap_or("/");
-        Some(Advice {
-            text: format!("it lies at {found}: the command must start in {root}, or have it in PYTHONPATH"),
-            lines: vec![format!("WORKDIR {root}")],
-        })
-    }
-
-    fn elsewhere(&self, name: &str, path: &str) -> Option<Advice> {
-        for other in &self.image.subject.others {
-            if other.stack().get(path.trim_start_matches('/').as_bytes()).is_some() {
-                return Some(Advice {
-                    text: format!("stage `{}` has it: copy it", other.name),
-                    lines: vec![format!("COPY --from={} {path} {path}", other.name)],
-                });
-            }
-        }
-        let found = self
-            .image
-            .tree
-            .named(&[name.as_bytes()], 20)
-            .into_iter()
-            .map(|path| shown(&path))
-            .find(|path| !super::read::is_installed(path.as_bytes()) && !path.contains("/lib/python3"))?;
-        Some(Advice { text: format!("there is {found}: name that path, or set WORKDIR"), lines: Vec::new() })
+        // What servers and options ask for by themselves is a package's; what stands as their target is the user's.
+        let package = words.starts_with('-') || words.starts_with("fastapi") || words.starts_with("the ");
+        let advice = match words.strip_prefix("python -m ") {
+            _ if package => self.supply(module, missing, false),
+            Some(module) if self.is_package(module) => self.supply(module, missing, false),
+            _ => self.module_advice(module, missing),
+        };
+        self.add("PythonTargetNotFound", level, message, None, None, Some(advice));
     }
 
     /// The modules that Django imports by name once its settings are known.
@@ -235,8 +190,8 @@ impl Imports<'_, '_> {
         let found = match self.walk.enter(&module, makes) {
             Answer::Missing(missing) => {
                 let message = format!("{wanted}, and there is no module `{}`", missing.part);
-                let advice = self.target_advice(&module);
-                self.add("PythonModuleNotFound", level, message, Some(shown(&file)), None, advice);
+                let advice = self.module_advice(&module, &missing);
+                self.add("PythonModuleNotFound", level, message, Some(shown(&file)), None, Some(advice));
                 return;
             }
             Answer::Found(found) => found,
@@ -258,7 +213,7 @@ impl Imports<'_, '_> {
                 "INSTALLED_APPS in {file}, line {}, has `{}`, and there is no module `{}`",
                 named.line, named.module, missing.part
             );
-            let advice = supply(self.image, self.python, &missing.part, missing.library);
+            let advice = self.supply(&missing.part, &missing, true);
             self.add("PythonModuleNotFound", level, message, Some(file), found.layer, Some(advice));
         }
     }
@@ -286,7 +241,8 @@ impl Imports<'_, '_> {
     }
 
     fn problem(&mut self, problem: &Problem) {
-        let at = format!("{}, line {},", shown(&problem.file), problem.line);
+        let source = source_of(&problem.file);
+        let at = format!("{source}, line {},", problem.line);
         let level = match (problem.certain, problem.place) {
             (_, Place::Conditional) => Level::Note,
             (true, Place::Module | Place::Handler(_) | Place::Main) => Level::Error,
@@ -302,7 +258,16 @@ impl Imports<'_, '_> {
                 let sure = problem.own || other && !self.unsure();
                 let level = if sure { level } else { level.min(Level::Warning) };
                 let message = format!("{at} imports `{name}` from `{module}`, and {place} binds no such name");
-                ("PythonNameNotFound", level, message, None)
+                let advice = self.name_advice(problem, module, name, from.as_ref());
+                ("PythonNameNotFound", level, message, Some(advice))
+            }
+            What::LibraryName { module, name, library } => {
+                let level = if self.unsure() { level.min(Level::Warning) } else { level };
+                let (says, advice) = library_name_advice(module, name, *library);
+                let minor = self.python.abi.minor;
+                let message =
+                    format!("{at} imports `{name}` from `{module}`, which Python has {says}; the image has 3.{minor}");
+                ("PythonNameNotFound", level, message, Some(advice))
             }
             What::Cycle { module, name, line, bound } => {
                 let here = self.walk.name_of(&problem.file).unwrap_or_default().to_owned();
@@ -316,17 +281,14 @@ impl Imports<'_, '_> {
             }
             What::Relative { dots, module } => {
                 let name = format!("{}{module}", ".".repeat(usize::from(*dots)));
-                let text =
-                    "start the command one directory higher and name the package in it, or import without the dot"
-                        .into();
                 let message = format!("{at} imports `{name}`, and the file is not part of a package that has it");
-                ("PythonRelativeImport", level, message, Some(Advice { text, lines: Vec::new() }))
+                ("PythonRelativeImport", level, message, Some(self.relative_advice(problem, *dots)))
             }
             What::Syntax { message } => (
                 "PythonSyntaxError",
                 level,
-                format!("{} is no Python, line {}: {message}", shown(&problem.file), problem.line),
-                None,
+                format!("{source} is no Python, line {}: {message}", problem.line),
+                Some(self.correct(problem)),
             ),
             What::Newer { minor, what } => {
                 let message = format!(
@@ -340,11 +302,24 @@ impl Imports<'_, '_> {
         // What a package has in files that do not compile is not imported on purpose.
         let level =
             if problem.own || !matches!(problem.what, What::Syntax { .. }) { level } else { level.min(Level::Warning) };
-        self.add(rule, level, message, Some(shown(&problem.file)), problem.layer, advice);
+        self.add(rule, level, message, path_of(&problem.file), problem.layer, advice);
+    }
+
+    /// How a syntax error is seen again.
+    fn correct(&self, problem: &Problem) -> Advice {
+        let line = problem.line;
+        Advice::text(match problem.file.as_slice() {
+            [] => format!("correct line {line} of it"),
+            file => format!(
+                "correct line {line}; `python3.{} -m py_compile {}` says whether it is right",
+                self.python.abi.minor,
+                base_name(&shown(file))
+            ),
+        })
     }
 
     fn module_missing(&mut self, problem: &Problem, wanted: &str, missing: &Missing, at: &str, level: Level) {
-        let path = Some(shown(&problem.file));
+        let path = path_of(&problem.file);
         let mut level = if self.python.changed.get() { level.min(Level::Warning) } else { level };
         if let Some((file, why)) = &missing.unfit {
             let message = format!("{at} imports `{wanted}`, but {} {why}", shown(file));
@@ -358,16 +333,13 @@ impl Imports<'_, '_> {
             (false, _) => format!("{at} imports `{wanted}`, and `{}` is not in the image", missing.part),
         };
         let foreign = self.foreign.iter().find(|dir| has_name(dir, top));
-        let mut advice = supply(self.image, self.python, &missing.part, missing.library);
+        let mut advice = self.supply(&missing.part, missing, problem.own);
         if let Some(dir) = foreign {
-            advice = Advice {
-                text: format!(
-                    "it is in {}, which Python 3.{} does not search: use the same version of Python in both stages",
-                    shown(&dir.path),
-                    self.python.abi.minor
-                ),
-                lines: Vec::new(),
-            };
+            let (dir, minor) = (shown(&dir.path), self.python.abi.minor);
+            let staged = advice.lines.iter().any(|line| line.starts_with("COPY "));
+            let text = if staged { advice.text } else { "use the same version of Python in both stages".into() };
+            advice.text = format!("it is in {dir}, which Python 3.{minor} does not search: {text}");
+            advice.lines.retain(|_| staged);
         } else if missing.part.contains('.') {
             advice.text = format!("what is installed as `{top}` has no `{}`: look at its version", missing.part);
             advice.lines.clear();
@@ -406,6 +378,18 @@ impl Imports<'_, '_> {
         self.add("PythonModuleNotFound", level, message, path, problem.layer, Some(advice));
     }
 
+    fn supply(&self, module: &str, missing: &Missing, own: bool) -> Advice {
+        let top = module.split('.').next().unwrap_or(module);
+        let wants = Wants { own, required: self.required.contains(&normalize(&distribution_of(module))) };
+        let lost = || self.lost(top).filter(|_| missing.library == Library::Never);
+        lost().unwrap_or_else(|| supply(self.image, self.python, module, missing.library, &wants, &self.home()))
+    }
+
+    /// Whether a module is known to be a package's.
+    fn is_package(&self, module: &str) -> bool {
+        is_known(module) || self.required.contains(&normalize(&distribution_of(module)))
+    }
+
     fn add(
         &mut self,
         rule: &'static str,
@@ -417,6 +401,39 @@ impl Imports<'_, '_> {
     ) {
         self.findings.push(Finding { rule, level, message, path, layer, advice });
     }
+}
+
+/// Which versions have a name of Python's library, and what to do in the others.
+fn library_name_advice(module: &str, name: &str, library: Library) -> (String, Advice) {
+    let says = match library {
+        Library::Until(last) => format!("only up to 3.{last}"),
+        Library::From(first) => format!("from 3.{first} on"),
+        _ => String::new(),
+    };
+    let text = match (module, library) {
+        ("collections", Library::Until(_)) => format!("import `{name}` from `collections.abc`"),
+        ("typing" | "warnings", Library::From(first)) => {
+            format!("import `{name}` from `typing_extensions`, or take a base image with Python 3.{first}")
+        }
+        (_, Library::From(first)) => format!("take a base image with Python 3.{first}, or do without `{name}`"),
+        _ => format!("do without `{name}`, or take a newer release of what imports it"),
+    };
+    (says, Advice::text(text))
+}
+
+/// What a problem's source is called.
+fn source_of(file: &[u8]) -> String {
+    if file.is_empty() { "the code of `python -c`".to_owned() } else { shown(file) }
+}
+
+fn path_of(file: &[u8]) -> Option<String> {
+    (!file.is_empty()).then(|| shown(file))
+}
+
+/// A source that runs as the program itself: a file, or what a word of the command says.
+fn program(file: Option<(Vec<u8>, usize)>, facts: Option<&Module>) -> Found<'_> {
+    let (file, layer) = file.unzip();
+    Found { file, layer, kind: Kind::Source, origin: Some(Origin::App), dirs: Vec::new(), facts }
 }
 
 /// A path as people write it.

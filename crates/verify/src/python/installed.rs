@@ -56,6 +56,12 @@ pub(super) fn foreign_sites<'a>(image: &Image<'a>, python: &Python<'a>) -> Vec<R
     found
 }
 
+/// The names of what distributions require, also for extras only.
+pub(super) fn required(installed: &[Distribution<'_>]) -> BTreeSet<String> {
+    let lines = installed.iter().flat_map(|it| &it.requires).filter_map(|line| Requirement::parse(line));
+    lines.map(|line| normalize(line.name)).collect()
+}
+
 /// Judges what is installed. `reached` are the files that the command certainly imports.
 pub(super) fn check<'a>(
     image: &Image<'a>,

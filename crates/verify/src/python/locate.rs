@@ -198,7 +198,8 @@ impl<'a, 'i> Finder<'a, 'i> {
         if let Some((file, kind)) = self.file_in(dir, name) {
             return In::Found(self.found(dir, &file, kind, origin, Vec::new()));
         }
-        if let Some(package) = package {
+        // A directory of stubs beside an extension module is none of Python's: it is there for type checkers.
+        if let Some(package) = package.filter(|package| !holds_stubs_only(package)) {
             return In::Portion(package);
         }
         let start = format!("{name}.");
@@ -213,7 +214,10 @@ impl<'a, 'i> Finder<'a, 'i> {
                 None => {}
             }
         }
-        In::Nothing
+        match tree.child(dir, name.as_bytes()) {
+            Some(stubs) => In::Portion(stubs),
+            None => In::Nothing,
+        }
     }
 
     /// The file of a module in a directory: compiled ones go first.
@@ -247,6 +251,12 @@ impl<'a, 'i> Finder<'a, 'i> {
         };
         Found { file: Some(path), layer, kind, origin: Some(origin), dirs, facts }
     }
+}
+
+/// Whether a directory has stubs, and nothing but stubs.
+fn holds_stubs_only(dir: &Dir<'_>) -> bool {
+    let mut names = dir.names().map(|(name, _)| name).peekable();
+    names.peek().is_some() && names.all(|name| name.ends_with(b".pyi"))
 }
 
 fn namespace_package<'a>(origin: Origin, dirs: impl Iterator<Item = Rc<Dir<'a>>>) -> Found<'a> {

@@ -19,6 +19,7 @@ mod facts;
 mod imports;
 mod installed;
 mod locate;
+mod nearby;
 mod prune;
 mod read;
 mod requirement;
@@ -61,8 +62,9 @@ pub fn reached(subject: &Subject<'_>, command: &Argv) -> BTreeSet<Path> {
 
 /// Both answers, for callers that need both.
 pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTreeSet<Path>)> {
-    let image = Image { subject, tree: Tree::new(subject.stack.layers()), env: &command.env, cwd: &command.cwd };
     let mut launch = Launch::read(command);
+    let code = launch.code.as_deref().and_then(|code| module(b"-c.py", code.as_bytes()));
+    let image = Image { subject, tree: Tree::new(subject.stack.layers()), env: &command.env, cwd: &command.cwd };
     packages_of_scripts(&image, &mut launch);
     let started = Started::of(&image, &launch);
     let python = Python::at(&image, &started.interpreter?)?;
@@ -79,6 +81,7 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
         walk: Walk::new(&finder, python.abi.minor),
         findings: Vec::new(),
         foreign: &foreign,
+        required: installed::required(&distributions),
     };
     let name = launch.program.as_deref().map(base_name);
     let entry = name.and_then(|name| script_of(&image, &distributions, name));
@@ -88,9 +91,9 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
             Some(path) if path.ends_with(".py") && entry.is_none() => {
                 let script = command::Script { path: path.clone(), main: true };
                 let first = Launch { scripts: vec![script], ..launch.clone() };
-                imports.follow(&first, None);
+                imports.follow(&first, None, None);
             }
-            _ => imports.follow(&launch, entry.as_ref()),
+            _ => imports.follow(&launch, entry.as_ref(), code.as_ref()),
         }
     }
     let reached = imports.walk.reached();

@@ -2,6 +2,8 @@
 
 /// See its first lines.
 const TABLE: &str = include_str!("stdlib.txt");
+/// See its first lines.
+const NAMES: &str = include_str!("stdlib_names.txt");
 /// The newest minor version that the table knows.
 const NEWEST: u8 = 14;
 
@@ -42,9 +44,44 @@ pub(super) fn library(name: &str, minor: u8) -> Library {
     if minor > NEWEST { Library::Unknown } else { Library::Never }
 }
 
+/// What is known of a name in a module of Python 3.`minor`'s library: [`Library::Unknown`] for most.
+pub(super) fn library_name(module: &str, name: &str, minor: u8) -> Library {
+    for line in NAMES.lines().filter(|line| !line.starts_with('#')) {
+        let mut parts = line.split(' ');
+        if parts.next() != Some(module) || parts.next() != Some(name) {
+            continue;
+        }
+        let mut number = |default| parts.next().and_then(|text| text.parse().ok()).unwrap_or(default);
+        let (first, last) = (number(0_u8), number(u8::MAX));
+        return match (minor < first, minor > last) {
+            (true, _) => Library::From(first),
+            (_, true) => Library::Until(last),
+            _ => Library::Has,
+        };
+    }
+    Library::Unknown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_come_and_go() {
+        for (module, name, minor, expected) in [
+            ("enum", "StrEnum", 10, Library::From(11)),
+            ("enum", "StrEnum", 11, Library::Has),
+            ("collections", "Mapping", 10, Library::Until(9)),
+            ("collections", "Mapping", 9, Library::Has),
+            ("typing", "override", 11, Library::From(12)),
+            ("enum", "Enum", 10, Library::Unknown),
+        ] {
+            assert_eq!(library_name(module, name, minor), expected, "{module}.{name} 3.{minor}");
+        }
+        let keys: Vec<Vec<&str>> =
+            NAMES.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').take(2).collect()).collect();
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "sorted, each once");
+    }
 
     #[test]
     fn modules_come_and_go() {

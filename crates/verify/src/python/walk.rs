@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::facts::{Import, Module, Place};
 use super::locate::{Answer, Finder, Found, Kind, Missing};
 use super::runtime::Origin;
+use super::stdlib::{Library, library_name};
 
 /// Something on the way that will not work.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) enum What {
     Module { wanted: String, missing: Rc<Missing> },
     /// A module does not bind a name that is imported from it.
     Name { module: String, name: String, from: Option<Vec<u8>> },
+    /// Python's own library has the name in other versions.
+    LibraryName { module: String, name: String, library: Library },
     /// A module is imported again while it runs, before it has bound a name.
     Cycle { module: String, name: String, line: u32, bound: u32 },
     /// A relative import in what is no package.
@@ -353,6 +356,11 @@ impl<'a, 'w> Walk<'a, 'w> {
         for name in import.names.iter().flatten().filter(|name| &***name != "*") {
             let bound = self.binds(&base, &found, name);
             let full = format!("{base}.{name}");
+            if let Some(library) = self.other_library(&found, &base, name) {
+                let what = What::LibraryName { module: base.clone(), name: name.to_string(), library };
+                self.problem(node, import.line, import.place, certain, what);
+                continue;
+            }
             if bound == Binds::Yes {
                 // A package that is still running may bind it only later, by this very import: then it is the submodule.
                 let pending = self.names.get(&base).is_some_and(|other| {
@@ -396,6 +404,16 @@ impl<'a, 'w> Walk<'a, 'w> {
         self.problem(node, import.line, import.place, certain, what);
     }
 
+    /// Which versions of Python's library have a name, if this one has not.
+    fn other_library(&self, found: &Found<'a>, module: &str, name: &str) -> Option<Library> {
+        // Modules below the top are not looked up one by one, and may be anything if the top is somebody else's.
+        if found.kind != Kind::Library {
+            return None;
+        }
+        let known = library_name(module, name, self.minor);
+        matches!(known, Library::From(_) | Library::Until(_)).then_some(known)
+    }
+
     /// Whether an import in a `try` fails for certain.
     fn fails(&self, node: usize, import: &Import) -> bool {
         let Some(base) = absolute(&self.nodes[node].package, import) else { return true };
@@ -403,9 +421,10 @@ impl<'a, 'w> Walk<'a, 'w> {
             Answer::Missing(_) => true,
             Answer::Unknown => false,
             Answer::Found(found) => import.names.iter().flatten().any(|name| {
-                &**name != "*"
-                    && matches!(self.finder.find(&format!("{base}.{name}")), Answer::Missing(_))
-                    && self.binds(&base, &found, name) == Binds::No
+                self.other_library(&found, &base, name).is_some()
+                    || &**name != "*"
+                        && matches!(self.finder.find(&format!("{base}.{name}")), Answer::Missing(_))
+                        && self.binds(&base, &found, name) == Binds::No
             }),
         }
     }
