@@ -190,6 +190,10 @@ pub(super) fn supply(
         };
         let backport = BACKPORTS.iter().find(|(name, _)| *name == top).map(|(_, distribution)| *distribution);
         let text = match backport {
+            // These bring the module under another name.
+            Some(distribution @ ("tomli" | "backports.zoneinfo")) => {
+                format!("{version}: add `{distribution}` to libraries.list and import that, or change the base image")
+            }
             Some(distribution) => {
                 format!("{version}: add `{distribution}` to libraries.list, or change the base image")
             }

@@ -49,6 +49,8 @@ pub(super) struct Launch {
     pub(super) first: Vec<String>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) scripts: Vec<Script>,
+    /// Gunicorn's own module of the workers that are asked for.
+    pub(super) worker: Option<&'static str>,
     /// What `python -c` is given.
     pub(super) code: Option<String>,
     /// Gunicorn's own configuration, which may change where modules are looked for.
@@ -223,6 +225,7 @@ impl Launch {
         self.target(positional(words, &GUNICORN_FLAGS), Some("application"));
         if let Some(worker) = option(&all, &["-k", "--worker-class"]) {
             let words = format!("-k {worker}");
+            self.worker = WORKERS.iter().find(|(name, _)| *name == worker).map(|(_, module)| *module);
             match worker.as_str() {
                 "gevent" | "eventlet" | "tornado" => self.want(&worker, None, &words),
                 "sync" | "gthread" => {}
@@ -319,6 +322,17 @@ const GUNICORN_FLAGS: [&str; 25] = [
     "--casefold-http-method",
     "-v",
     "--version",
+];
+
+/// Gunicorn's kinds of workers, by the modules that they are in; these import more than the package they are called by.
+const WORKERS: [(&str, &str); 7] = [
+    ("asgi", "gunicorn.workers.gasgi"),
+    ("eventlet", "gunicorn.workers.geventlet"),
+    ("gevent", "gunicorn.workers.ggevent"),
+    ("gevent_pywsgi", "gunicorn.workers.ggevent"),
+    ("gevent_wsgi", "gunicorn.workers.ggevent"),
+    ("gthread", "gunicorn.workers.gthread"),
+    ("tornado", "gunicorn.workers.gtornado"),
 ];
 
 /// The first word that is neither an option nor an option's value.

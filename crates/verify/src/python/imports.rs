@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::advice::{Wants, distribution_of, has_name, is_known, supply};
 use super::command::{Launch, Wanted, base_name};
+use super::distribution::Distribution;
 use super::facts::{Module, Place, Role};
 use super::locate::{Answer, Finder, Found, Kind, Missing};
 use super::requirement::normalize;
@@ -30,7 +31,11 @@ pub(super) struct Imports<'a, 'w> {
     pub(super) findings: Vec<Finding>,
     /// Directories of packages for another version of Python.
     pub(super) foreign: &'w [std::rc::Rc<super::tree::Dir<'a>>],
-    /// What installed distributions require, normalized.
+    /// Modules that the command itself asks for and that are missing: their importers need not be told of.
+    pub(super) targets: BTreeSet<String>,
+    /// What is installed.
+    pub(super) distributions: &'w [Distribution<'a>],
+    /// What that requires, normalized.
     pub(super) required: BTreeSet<String>,
 }
 
@@ -51,6 +56,9 @@ impl<'a> Imports<'a, '_> {
         }
         for wanted in &launch.wanted {
             self.wanted(wanted);
+        }
+        if let Some(worker) = launch.worker {
+            self.walk.enter(worker, true);
         }
         for script in &launch.scripts {
             self.script(&script.path, script.main);
@@ -154,6 +162,7 @@ impl<'a> Imports<'a, '_> {
             self.add("PythonExtensionMismatch", level, message, Some(shown(path)), None, Some(rebuild()));
             return;
         }
+        self.targets.insert(missing.part.clone());
         let dirs: Vec<String> = self.finder.app_dirs().map(|dir| shown(&dir.path)).collect();
         let part = &missing.part;
         let what =
@@ -225,7 +234,7 @@ impl<'a> Imports<'a, '_> {
 
     fn problems(&mut self) {
         let problems = std::mem::take(&mut self.walk.problems);
-        let mut said: BTreeSet<String> = BTreeSet::new();
+        let mut said: BTreeSet<String> = self.targets.iter().map(|part| format!("module {part}")).collect();
         for problem in &problems {
             let key = match &problem.what {
                 What::Module { missing, .. } => format!("module {}", missing.part),
@@ -341,8 +350,10 @@ impl<'a> Imports<'a, '_> {
             advice.text = format!("it is in {dir}, which Python 3.{minor} does not search: {text}");
             advice.lines.retain(|_| staged);
         } else if missing.part.contains('.') {
-            advice.text = format!("what is installed as `{top}` has no `{}`: look at its version", missing.part);
-            advice.lines.clear();
+            advice = Advice::text(match self.removed(&missing.part) {
+                Some(name) => format!("files of `{name}` were removed after it was installed: keep all of them"),
+                None => format!("what is installed as `{top}` has no `{}`: look at its version", missing.part),
+            });
         }
         if let Some((changed, line)) = self.walk.path_changed.clone() {
             // Something of that name somewhere may be what the program then finds.
@@ -383,6 +394,14 @@ impl<'a> Imports<'a, '_> {
         let wants = Wants { own, required: self.required.contains(&normalize(&distribution_of(module))) };
         let lost = || self.lost(top).filter(|_| missing.library == Library::Never);
         lost().unwrap_or_else(|| supply(self.image, self.python, module, missing.library, &wants, &self.home()))
+    }
+
+    /// The distribution that was installed with a module which is not there.
+    fn removed(&self, module: &str) -> Option<&str> {
+        let path = module.replace('.', "/");
+        let is_of = |file: &str| file.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with(['/', '.']));
+        let mut all = self.distributions.iter();
+        all.find(|it| it.record(self.image).iter().any(|file| is_of(&file.path))).map(|it| it.name.as_str())
     }
 
     /// Whether a module is known to be a package's.

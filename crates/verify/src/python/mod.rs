@@ -81,6 +81,8 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
         walk: Walk::new(&finder, python.abi.minor),
         findings: Vec::new(),
         foreign: &foreign,
+        targets: BTreeSet::new(),
+        distributions: &distributions,
         required: installed::required(&distributions),
     };
     let name = launch.program.as_deref().map(base_name);
@@ -171,8 +173,11 @@ impl Started {
                 program = words.find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or_default();
             }
             if is_python(base_name(program)) {
+                // An environment whose interpreter is missing has packages that no other Python of the image looks for.
+                let environment = program.strip_suffix(base_name(program)).unwrap_or_default();
+                let own = image.tree.at(format!("{environment}../pyvenv.cfg").as_bytes()).is_some();
                 return Self {
-                    interpreter: image.which(program).or_else(|| any_python(image)),
+                    interpreter: image.which(program).or_else(|| any_python(image).filter(|_| !own)),
                     script,
                     is_python: true,
                 };
