@@ -178,7 +178,7 @@ pub(super) fn supply(
     python: &Python<'_>,
     module: &str,
     library: Library,
-    wants: &Wants,
+    wants: Wants,
     home: &str,
 ) -> Advice {
     let top = module.split('.').next().unwrap_or(module);

@@ -393,7 +393,7 @@ impl<'a> Imports<'a, '_> {
         let top = module.split('.').next().unwrap_or(module);
         let wants = Wants { own, required: self.required.contains(&normalize(&distribution_of(module))) };
         let lost = || self.lost(top).filter(|_| missing.library == Library::Never);
-        lost().unwrap_or_else(|| supply(self.image, self.python, module, missing.library, &wants, &self.home()))
+        lost().unwrap_or_else(|| supply(self.image, self.python, module, missing.library, wants, &self.home()))
     }
 
     /// The distribution that was installed with a module which is not there.
