@@ -200,6 +200,9 @@ impl<'a, 'w> Walk<'a, 'w> {
             if !offered {
                 continue;
             }
+            if self.promises_more(&dotted, facts) {
+                answer = Binds::Unknown;
+            }
             for star in facts.stars() {
                 let package = if plain { dotted.rsplit_once('.').map_or("", |(parent, _)| parent) } else { &dotted };
                 let Some(base) = absolute(package, star) else {
@@ -222,6 +225,16 @@ impl<'a, 'w> Walk<'a, 'w> {
             }
         }
         answer
+    }
+
+    /// Whether a module's `__all__` lists what neither its text nor its directory has: somebody else puts names into it.
+    fn promises_more(&self, dotted: &str, facts: &Module) -> bool {
+        facts.stars().next().is_none()
+            && facts.all.iter().flatten().any(|name| {
+                facts.line_of(name).is_none()
+                    && !ALWAYS.contains(&&**name)
+                    && matches!(self.finder.find(&format!("{dotted}.{name}")), Answer::Missing(_))
+            })
     }
 
     /// The modules of a dotted name, parents first, as far as they are found.

@@ -451,6 +451,18 @@ app/main.py: import yaml\\napp = 1",
         "",
     ),
     (
+        "names that __all__ lists and somebody else binds",
+        "python main.py",
+        "app/main.py: from lazy import Celery, subtask\nusr/local/lib/python3.10/site-packages/lazy/__init__.py: from . import local\\n__all__ = ('Celery',)\\nlocal.recreate_module(__name__)\nusr/local/lib/python3.10/site-packages/lazy/local.py: ",
+        "",
+    ),
+    (
+        "names that nobody lists",
+        "python main.py",
+        "app/main.py: from shop import total\napp/shop/__init__.py: __all__ = ('x', 'prices')\\nx = 1\napp/shop/prices.py: y = 1",
+        "imports `total` from `shop`",
+    ),
+    (
         "files that were removed",
         "python main.py",
         "app/main.py: import click.core\nusr/local/lib/python3.10/site-packages/click-8.1.dist-info/RECORD: click/core.py,,1\\nclick/__init__.py,,",
