@@ -266,7 +266,8 @@ impl Found {
 /// The line of the answer or of the output that has the text in it.
 fn line_with(ended: &Ended, says: &str) -> Option<String> {
     let text = ended.answer.as_ref().map_or(&ended.said, |(_, body)| body);
-    let line = text.lines().find(|line| line.contains(says))?.trim();
+    // The last one: what comes before an error are the lines of code that led to it.
+    let line = text.lines().rev().find(|line| line.contains(says))?.trim();
     Some(match &ended.answer {
         Some((status, _)) => format!("{status} {line}"),
         None => line.to_owned(),

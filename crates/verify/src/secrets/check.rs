@@ -133,11 +133,19 @@ fn origin(subject: &Subject<'_>, layer: usize) -> Origin {
     }
 }
 
+/// Directories that no image needs: a file in one is left out with it, and not by a name that others have too.
+const LEFT_OUT: [&[u8]; 6] = [b".git", b".ssh", b".aws", b".docker", b".kube", b".azure"];
+
+/// The name by which a file is kept out of what is copied.
+fn left_out(path: &[u8]) -> &[u8] {
+    kuz_image::index::components(path).find(|name| LEFT_OUT.contains(name)).unwrap_or_else(|| name_of(path))
+}
+
 fn advice(origin: Origin, path: &[u8], level: Level, gone: bool) -> String {
     let shown = String::from_utf8_lossy(path);
     let mut parts = vec![match origin {
         Origin::Copied => {
-            format!("keep it out of what is copied: add `**/{}` to .dockerignore", ignored(name_of(path)))
+            format!("keep it out of what is copied: add `**/{}` to .dockerignore", ignored(left_out(path)))
         }
         Origin::Run if gone => {
             "remove it in the RUN that makes it, or give it to that step with `RUN --mount=type=secret`".to_owned()
@@ -167,4 +175,21 @@ fn ignored(name: &[u8]) -> String {
         text.push(character);
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_out;
+
+    #[test]
+    fn what_is_left_out_is_no_name_of_others() {
+        for (path, name) in [
+            ("app/.git/config", ".git"),
+            ("app/.ssh/id_rsa", ".ssh"),
+            ("app/.env", ".env"),
+            ("app/deploy/config", "config"),
+        ] {
+            assert_eq!(left_out(path.as_bytes()), name.as_bytes(), "{path}");
+        }
+    }
 }
