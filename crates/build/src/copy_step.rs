@@ -91,7 +91,7 @@ impl Execution<'_> {
         }
         (self.session.events)(Event::StepStarted(name.clone()));
         self.keep_step(&stand.chain, &step.op, &key, Vec::new(), Vec::new());
-        let stack = self.stack(&stand.layers)?;
+        let stack = self.stack_at(&stand.layers, &directory.path)?;
         let owner = if directory.user.is_empty() { (0, 0) } else { self.owner_or_root(step, &directory.user, &stack)? };
         let options =
             CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
@@ -121,7 +121,7 @@ impl Execution<'_> {
     }
 
     fn write_copy(&self, stand: &Stand<'_>, step: &Step, copy: &Copy, sources: &Sources) -> Result<Scanned, Failed> {
-        let stack = if is_linked(copy) { Stack::new(Vec::new()) } else { self.stack(&stand.layers)? };
+        let stack = if is_linked(copy) { Stack::new(Vec::new()) } else { self.stack_at(&stand.layers, &copy.dest)? };
         let owner = copy.chown.as_ref().map(|spec| self.owner(step, copy, spec, &stack)).transpose()?;
         let chmod = match &copy.chmod {
             None => None,

@@ -35,6 +35,7 @@ mod mounts;
 mod network;
 mod output;
 mod passed;
+mod place;
 mod redact;
 pub mod remote;
 mod remote_context;

@@ -245,12 +245,20 @@ pub fn verify(session: &Session<'_>, name: &str, allowed: &Allowed) -> Result<Ve
         }
         findings
     };
+    let mut findings = findings;
+    findings.extend(annotated(&documents.manifest.annotations, allowed));
     let made_by = makers(config);
     let place = |finding: Finding| {
         let made_by = finding.layer.and_then(|layer| made_by.get(layer).cloned());
         Placed { finding, span: None, made_by }
     };
     Ok(Verdict { findings: findings.into_iter().map(place).collect(), ..Verdict::default() })
+}
+
+/// Secrets in a manifest's annotations. They are no part of the image's id, so a verdict that is kept by it does not hold
+/// them.
+fn annotated(annotations: &BTreeMap<String, String>, allowed: &Allowed) -> Vec<Finding> {
+    kuz_verify::secrets::check_annotations(annotations, &|place| allowed.has(place))
 }
 
 /// How many of an image's layers are its base's: those from before the first step that this program did. Of an image that
@@ -331,6 +339,8 @@ impl Execution<'_> {
             keep(self.session, &image.id, &inputs, &findings)?;
             findings
         };
+        let mut findings = findings;
+        findings.extend(annotated(&self.request.annotations, &self.request.allowed_secrets));
         let places = self.places(done);
         let findings = findings.into_iter().map(|finding| places.place(finding)).collect();
         Ok(Verdict { file: self.inputs.file.clone(), source: self.inputs.dockerfile.source.clone(), findings })

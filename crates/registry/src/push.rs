@@ -18,7 +18,7 @@ use reqwest::header::CONTENT_TYPE;
 use crate::client::{Client, Inner, Repository};
 use crate::config::Endpoint;
 use crate::error::{Action, Attempts, Cause, RegistryError};
-use crate::resolve::claimed_digest;
+use crate::resolve::{accepting, claimed_digest};
 use crate::retry::Patience;
 use crate::transport::Payload;
 
@@ -137,6 +137,19 @@ impl Inner {
         source: &dyn BlobSource,
         progress: &PushProgress,
     ) -> Result<Digest, Cause> {
+        let digest = Digest::of(&image.manifest);
+        let own = match (reference.tag(), reference.digest()) {
+            (None, Some(digest)) => digest.to_string(),
+            _ => reference.tag_or_latest().to_owned(),
+        };
+        let repository = Repository::new(endpoint, reference.path(), "pull,push");
+        let names: Vec<&String> = std::iter::once(&own).chain(&image.tags).collect();
+        if self.has_all(&repository, &names, &digest).await {
+            for name in names {
+                progress(PushEvent::Tagged(name.clone()));
+            }
+            return Ok(digest);
+        }
         let mut seen = std::collections::BTreeSet::new();
         let blobs = image.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest.clone()));
         let uploads: Vec<_> = blobs.map(|blob| self.push_blob(endpoint, reference, blob, source, progress)).collect();
@@ -144,17 +157,28 @@ impl Inner {
         while let Some(done) = uploads.next().await {
             done?;
         }
-        let digest = Digest::of(&image.manifest);
-        let own = match (reference.tag(), reference.digest()) {
-            (None, Some(digest)) => digest.to_string(),
-            _ => reference.tag_or_latest().to_owned(),
-        };
-        let repository = Repository::new(endpoint, reference.path(), "pull,push");
-        for name in std::iter::once(&own).chain(&image.tags) {
+        for name in names {
             self.put_manifest(&repository, name, image, &digest).await?;
             progress(PushEvent::Tagged(name.clone()));
         }
         Ok(digest)
+    }
+
+    /// Whether all of these names stand for this manifest already: then the registry has all that it needs. A registry
+    /// takes a manifest only after its blobs, and deletes none that one needs. What it does not say plainly does not count.
+    async fn has_all(&self, repository: &Repository<'_>, names: &[&String], digest: &Digest) -> bool {
+        for name in names {
+            let ask = accepting(repository.ask(Method::HEAD, &format!("manifests/{name}"), &[200]));
+            let mut patience = Patience::new(&self.config.timing, true);
+            let claimed = match self.ask(&ask, &mut patience).await {
+                Ok(reply) => claimed_digest(reply.response.headers()).ok().flatten(),
+                Err(_) => None,
+            };
+            if claimed.as_ref() != Some(digest) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn push_blob(

@@ -240,7 +240,8 @@ impl Inner {
     }
 }
 
-fn accepting(ask: Ask<'_>) -> Ask<'_> {
+/// Asks for manifests of every kind.
+pub(crate) fn accepting(ask: Ask<'_>) -> Ask<'_> {
     let kinds =
         [media_type::INDEX, media_type::MANIFEST, media_type::DOCKER_INDEX, media_type::DOCKER_MANIFEST].join(", ");
     ask.header(ACCEPT, &kinds).header(ACCEPT_ENCODING, "identity")

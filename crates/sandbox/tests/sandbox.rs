@@ -317,8 +317,7 @@ fn a_watched_command_is_asked_into() {
             inside.started().unwrap();
             let long = Duration::from_mins(1);
             // The same root, network, environment; its own output and exit.
-            let line =
-                "until grep box /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
+            let line = "until grep box /tmp/mark 2>/dev/null; do :; done; echo $A; grep -c : /proc/net/dev; echo err >&2; exit 3";
             let first = inside.execute(&words(line), long).unwrap();
             let output = String::from_utf8(first.output).unwrap();
             assert_eq!((first.exit, output.as_str()), (Some(Exit::Code(3)), "box\nb\n1\nerr\n"));

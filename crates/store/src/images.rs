@@ -17,6 +17,7 @@ use crate::documents::image_id;
 use crate::error::StoreError;
 use crate::lock::{self, Mode};
 use crate::records::Refs;
+use crate::session::Temp;
 
 /// The annotation with the tag.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -197,10 +198,15 @@ impl Store {
 
     /// Replaces `index.json`; the caller holds its lock.
     pub(crate) fn write_index(&self, index: Index) -> Result<(), StoreError> {
-        let mut temp = self.temp_with(&encode_index(index))?;
+        let temp = self.temp_with(&encode_index(index))?;
         if self.options.durable {
             self.disk.sync_file(&temp.file, INDEX)?;
         }
+        self.replace_index(temp)
+    }
+
+    /// Gives the new `index.json`, which is on the medium, its name.
+    fn replace_index(&self, mut temp: Temp) -> Result<(), StoreError> {
         temp.replace(INDEX)?;
         if self.options.durable {
             self.disk.sync_root()?;
@@ -218,16 +224,28 @@ impl Store {
         if !names.is_empty() && names.iter().all(is_so) {
             return Ok(false);
         }
+        let change = |index: &mut Index| {
+            for name in &names {
+                tag(index, name, manifest);
+            }
+            if !index.manifests.iter().any(|entry| entry.digest == manifest.digest) {
+                index.manifests.push(plain(manifest));
+            }
+        };
+        // Written before the sync, the new index is on the medium with everything else. It is used if nobody has changed
+        // the old one meanwhile.
+        let mut changed = index.clone();
+        change(&mut changed);
+        let ready = self.temp_with(&encode_index(changed))?;
         self.sync()?;
         let _lock = self.lock_index()?;
-        let mut index = self.image_index()?;
-        for name in &names {
-            tag(&mut index, name, manifest);
+        let mut now = self.image_index()?;
+        if now == index {
+            self.replace_index(ready)?;
+        } else {
+            change(&mut now);
+            self.write_index(now)?;
         }
-        if !index.manifests.iter().any(|entry| entry.digest == manifest.digest) {
-            index.manifests.push(plain(manifest));
-        }
-        self.write_index(index)?;
         for name in &names {
             self.put_json(TAG, name, &plain(manifest), &Refs::default())?;
         }

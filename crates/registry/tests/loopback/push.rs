@@ -25,10 +25,16 @@ async fn a_push_sends_what_is_missing_and_tags_last() {
     let layer = image.blobs[1].descriptor.digest.clone();
     assert!(heard.contains(&PushEvent::Sent(layer, 700_000)));
 
+    // Where both names stand for it already, that is all there is to ask.
+    registry.clear_log();
+    client.push(&target, &image, &source, &silent()).await.unwrap();
+    assert_eq!((registry.count("HEAD", "/manifests/"), registry.log().len()), (2, 2));
+    image.tags.push("new".to_owned());
     registry.clear_log();
     client.push(&target, &image, &source, &silent()).await.unwrap();
     assert_eq!(registry.count("POST", "/uploads/"), 0);
     assert_eq!(registry.count("HEAD", "/blobs/"), 2);
+    assert_eq!(registry.manifest("team/app", "new").unwrap().1, image.manifest);
 }
 
 #[tokio::test]
