@@ -12,6 +12,7 @@
 mod builders;
 mod clock;
 mod daemon;
+mod flame;
 mod floors;
 mod gate;
 mod growth;

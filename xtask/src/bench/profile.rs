@@ -1,6 +1,6 @@
 //! `cargo xtask bench --profile`: where the time of a cold build of the recipe goes, as a flame graph.
 //!
-//! In: `perf`, `inferno-collapse-perf` and `inferno-flamegraph` on PATH, and a release program with symbols, made for it
+//! In: `perf` and `inferno-collapse-perf` on PATH, and a release program with symbols, made for it
 //! (or named by `KUZ_PROGRAM`). Out: `docs/benchmarks/cold-build.svg`, and a table of what kuz itself spends, by kind of
 //! work, in percent of all samples. What the step's own programs (pip) do is one line of it.
 
@@ -42,7 +42,6 @@ pub(super) fn run(workspace: &Workspace) -> Outcome {
     };
     let perf = tool("perf", "Debian's package linux-perf")?;
     let collapse = tool("inferno-collapse-perf", "cargo install inferno")?;
-    let draw = tool("inferno-flamegraph", "cargo install inferno")?;
     let kuz = build(workspace)?;
     let layouts = bases::make(workspace, &kuz, false)?;
     let room = Room::open(&workspace.target.join(FOLDER))?;
@@ -64,9 +63,8 @@ pub(super) fn run(workspace: &Workspace) -> Outcome {
     let beside = workspace.root.join(BESIDE);
     fs::create_dir_all(&beside).map_err(Problem::file("make", &beside))?;
     let svg = beside.join(SVG);
-    let mut flame = command(draw, ["--title", "Cold build of the recipe", "--hash", "--minwidth", "0.2"]);
-    let picture = File::create(&svg).map_err(Problem::file("write", &svg))?;
-    program::run(flame.arg(&folded).stdout(picture))?;
+    let picture = super::flame::draw(&text, "Cold build of the recipe");
+    fs::write(&svg, picture).map_err(Problem::file("write", &svg))?;
     print(&text);
     say(&svg.display().to_string());
     Ok(())
