@@ -265,8 +265,10 @@ impl Execution<'_> {
     ) -> Result<(), Failed> {
         let files = self.tree_files(layers, sources)?;
         let worker = if files.is_empty() { None } else { Some(self.session.worker()?) };
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|error| BuildError::store("open a pipe", error))?;
+        let pipe = |error: std::io::Error| BuildError::store("open a pipe", error);
+        let (read, write) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| pipe(errno.into()))?;
+        let mut end = File::from(read.try_clone().map_err(pipe)?);
         std::thread::scope(|scope| {
             let export = worker.map(|worker| {
                 scope.spawn(move || {
@@ -294,8 +296,14 @@ impl Execution<'_> {
                 }
                 Ok(())
             });
-            // Closed before the join: a worker that still writes must not wait for a reader that has left.
+            // What ends the archive is written after the last file: a reader that left before would be an error to the
+            // worker. One that has failed leaves at once, so that the worker does not wait for it.
             drop(stream);
+            if outcome.is_ok() {
+                std::io::copy(&mut end, &mut std::io::sink())
+                    .map_err(|error| BuildError::store("read files of a stage", error))?;
+            }
+            drop(end);
             match export.map(std::thread::ScopedJoinHandle::join) {
                 Some(Ok(Err(error))) if outcome.is_ok() || matches!(outcome, Err(Failed::Build(_))) => {
                     Err(BuildError::store("read files of a stage", error).into())
