@@ -264,20 +264,8 @@ impl Execution<'_> {
         sources: &[Selected],
     ) -> Result<(), Failed> {
         let files = self.tree_files(layers, sources)?;
-        let worker = if files.is_empty() { None } else { Some(self.session.worker()?) };
-        let pipe = |error: std::io::Error| BuildError::store("open a pipe", error);
-        let (read, write) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| pipe(errno.into()))?;
-        let mut end = File::from(read.try_clone().map_err(pipe)?);
-        std::thread::scope(|scope| {
-            let export = worker.map(|worker| {
-                scope.spawn(move || {
-                    let write = write;
-                    worker.export(&files, &write)
-                })
-            });
-            let mut stream = TarReader::new(File::from(read));
-            let outcome = sources.iter().try_for_each(|source| {
+        let (outcome, failed) = self.session.export(&files, |stream| {
+            sources.iter().try_for_each(|source| {
                 layer.begin_source(&source.name, source.is_dir())?;
                 for entry in &source.entries {
                     if entry.copy.header.kind != Kind::File {
@@ -295,22 +283,14 @@ impl Execution<'_> {
                     layer.add(&copy, &mut content)?;
                 }
                 Ok(())
-            });
-            // What ends the archive is written after the last file: a reader that left before would be an error to the
-            // worker. One that has failed leaves at once, so that the worker does not wait for it.
-            drop(stream);
-            if outcome.is_ok() {
-                std::io::copy(&mut end, &mut std::io::sink())
-                    .map_err(|error| BuildError::store("read files of a stage", error))?;
+            })
+        })?;
+        match failed {
+            Some(error) if outcome.is_ok() || matches!(outcome, Err(Failed::Build(_))) => {
+                Err(BuildError::store("read files of a stage", error).into())
             }
-            drop(end);
-            match export.map(std::thread::ScopedJoinHandle::join) {
-                Some(Ok(Err(error))) if outcome.is_ok() || matches!(outcome, Err(Failed::Build(_))) => {
-                    Err(BuildError::store("read files of a stage", error).into())
-                }
-                _ => outcome,
-            }
-        })
+            _ => outcome,
+        }
     }
 }
 

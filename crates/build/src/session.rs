@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kuz_image::reference::Reference;
 use kuz_image::scan::Scanned;
+use kuz_image::tar::TarReader;
 use kuz_image::{Descriptor, DiffId, Digest, Document, ImageConfig, ImageId, LayerIndex, Manifest, limits, media_type};
+use kuz_rootfs::read::TreeFile;
 use kuz_sandbox::preflight::{Asker, preflight};
-use kuz_sandbox::{Cancel, Ids, Isolation, Worker};
+use kuz_sandbox::{Cancel, Ids, Isolation, SandboxError, Worker};
 use kuz_store::{LayerBlob, LayerRecord, Lease, NewTree, StepRecord, Store, StoreOptions, TreeName, TreeRecord, Trees};
 
 use crate::error::BuildError;
@@ -243,6 +245,37 @@ impl<'a> Session<'a> {
             message: format!("this machine cannot run steps{notes}{mend}"),
             source: Some(Box::new(error)),
         }
+    }
+
+    /// Files of trees, in their order, as a tar that the worker writes and `read` reads. Gives what came of reading, and why
+    /// the worker failed, if it did.
+    pub(crate) fn export<T, E>(
+        &self,
+        files: &[TreeFile],
+        read: impl FnOnce(&mut TarReader<File>) -> Result<T, E>,
+    ) -> Result<(Result<T, E>, Option<SandboxError>), BuildError> {
+        let worker = if files.is_empty() { None } else { Some(self.worker()?) };
+        let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| BuildError::store("open a pipe", error))?;
+        std::thread::scope(|scope| {
+            let export = worker.map(|worker| {
+                scope.spawn(move || {
+                    let writing = writing;
+                    worker.export(files, &writing)
+                })
+            });
+            let mut stream = TarReader::new(File::from(reading));
+            let outcome = read(&mut stream);
+            // What ends the archive is written after the last file: a reader that left before would be an error to the
+            // worker. One that has failed leaves at once, so that the worker does not wait for it.
+            if outcome.is_ok() {
+                stream.finish().map_err(|error| BuildError::store("read files of a stage", error))?;
+            } else {
+                drop(stream);
+            }
+            let failed = export.and_then(|export| export.join().ok()?.err());
+            Ok((outcome, failed))
+        })
     }
 
     // Blobs and documents.

@@ -5,12 +5,11 @@
 //! only looked into when something is missing. What cannot be judged fails nothing, unless the request says so.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Read as _;
 
 use kuz_dockerfile::Span;
-use kuz_image::tar::TarReader;
 use kuz_image::{DiffId, Digest, ImageConfig, ImageId, Stack};
 use kuz_plan::plan::Base;
 use kuz_verify::rules::{self, About};
@@ -126,7 +125,10 @@ impl Judged {
     /// moved, nothing may have been said about the user's modules.
     fn findings_for(self, imprints: &[Imprint]) -> Option<Vec<Finding>> {
         let same = self.exact.iter().eq(imprints.iter().map(|imprint| &imprint.exact));
-        let of_package = |path: &String| path.contains("/site-packages/") || path.contains("/dist-packages/");
+        let of_package = |path: &String| {
+            let directory = path.rsplit_once('/').map(|(directory, _)| directory.as_bytes());
+            directory.is_some_and(kuz_verify::collect::in_packages)
+        };
         let holds = |finding: &KeptFinding| {
             !finding.rule.starts_with("Python") || finding.path.as_ref().is_some_and(of_package)
         };
@@ -463,28 +465,17 @@ impl Execution<'_> {
         let chosen: Vec<_> = LISTS.iter().filter_map(|list| selection::select(&stack, list).ok()).flatten().collect();
         let files = self.tree_files(&done.layers, &chosen)?;
         let mut owners = BTreeMap::new();
-        if !files.is_empty() {
-            let worker = self.session.worker()?;
-            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-                .map_err(|error| BuildError::store("open a pipe", error))?;
-            std::thread::scope(|scope| {
-                let export = scope.spawn(|| {
-                    let write = write;
-                    worker.export(&files, &write)
-                });
-                let mut stream = TarReader::new(File::from(read));
-                for file in &files {
-                    let Ok(Some(content)) = stream.next() else { break };
-                    let mut bytes = Vec::new();
-                    if content.take(LIST_BYTES).read_to_end(&mut bytes).is_ok() {
-                        owners.extend(dpkg::owners(&file.path, &bytes));
-                    }
+        // A stream that ended early has given what it could.
+        let (Ok(()), _) = self.session.export(&files, |stream| {
+            for file in &files {
+                let Ok(Some(content)) = stream.next() else { break };
+                let mut bytes = Vec::new();
+                if content.take(LIST_BYTES).read_to_end(&mut bytes).is_ok() {
+                    owners.extend(dpkg::owners(&file.path, &bytes));
                 }
-                drop(stream);
-                // A stream that ended early has given what it could.
-                let _ = export.join();
-            });
-        }
+            }
+            Ok::<(), Infallible>(())
+        })?;
         let all: Vec<(&Vec<u8>, &String)> = owners.iter().collect();
         let bytes = serde_json::to_vec(&all).map_err(|error| BuildError::store("encode a stage's packages", error))?;
         store.put(OWNERS, done.chain.hex(), &bytes).map_err(failed)?;

@@ -213,6 +213,11 @@ pub(crate) fn is_packages(name: &[u8]) -> bool {
     name == b"site-packages" || name == b"dist-packages"
 }
 
+/// Whether a file lies in such a directory, however deep.
+pub fn in_packages(path: &[u8]) -> bool {
+    components(path).any(is_packages)
+}
+
 fn first_line(text: &[u8]) -> &[u8] {
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     line.get(..SHEBANG_BYTES).unwrap_or(line)

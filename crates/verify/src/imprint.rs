@@ -5,11 +5,10 @@
 //! only shows in words: a finding about such a module holds only for layers of the same [`Imprint::exact`]. So an edit
 //! that changes neither imports nor names needs no new verdict.
 
-use kuz_image::index::components;
 use kuz_image::{IndexEntry, LayerIndex, Node};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::is_packages;
+use crate::collect::in_packages;
 use crate::facts::LayerFacts;
 use crate::python::Module;
 
@@ -90,10 +89,6 @@ impl Digester {
     fn finish(&self) -> [u8; blake3::OUT_LEN] {
         if self.failed { [0; blake3::OUT_LEN] } else { *self.hasher.finalize().as_bytes() }
     }
-}
-
-fn in_packages(path: &[u8]) -> bool {
-    components(path).any(is_packages)
 }
 
 /// A module whose lines are numbered among those that it speaks of: their order is kept, their distance is not.

@@ -133,8 +133,7 @@ impl Subject<'_> {
         let layers = self.facts.iter().enumerate();
         layers.flat_map(move |(layer, facts)| {
             let shown = move |(path, _): &(&'s Path, &'s T)| {
-                kuz_image::index::components(path).any(crate::collect::is_packages)
-                    && self.stack.find(path).is_some_and(|(found, _)| found == layer)
+                crate::collect::in_packages(path) && self.stack.find(path).is_some_and(|(found, _)| found == layer)
             };
             pick(facts).iter().filter(shown).map(move |(path, fact)| (path, layer, fact))
         })
