@@ -14,6 +14,15 @@ pub enum Stream {
     Err,
 }
 
+impl From<kuz_sandbox::Stream> for Stream {
+    fn from(stream: kuz_sandbox::Stream) -> Self {
+        match stream {
+            kuz_sandbox::Stream::Stdout => Self::Out,
+            kuz_sandbox::Stream::Stderr => Self::Err,
+        }
+    }
+}
+
 /// Names a step for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepName {

@@ -77,13 +77,7 @@ pub fn start(
     let trees = session.trees()?;
     let upper = trees.begin().map_err(|error| BuildError::store("make room for what the command writes", error))?;
     let step = step(&found.config, request, found.id.0.short(), lowers, upper.name().to_string())?;
-    let mut output = |stream, bytes: &[u8]| {
-        let stream = match stream {
-            kuz_sandbox::Stream::Stdout => Stream::Out,
-            kuz_sandbox::Stream::Stderr => Stream::Err,
-        };
-        output(stream, bytes);
-    };
+    let mut output = |stream, bytes: &[u8]| output(Stream::from(stream), bytes);
     let worker = session.worker()?;
     let names: BTreeSet<TreeName> = step.lowers.iter().filter_map(|name| name.parse().ok()).collect();
     let pinned = trees

@@ -230,25 +230,62 @@ fn nothing() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
+/// The signals that STOPSIGNAL can name, without `SIG`, and Linux' numbers on x86-64 and arm64. Real-time signals are those
+/// that programs may use.
+pub const SIGNALS: [(&str, i32); 37] = [
+    ("ABRT", 6),
+    ("ALRM", 14),
+    ("BUS", 7),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("FPE", 8),
+    ("HUP", 1),
+    ("ILL", 4),
+    ("INT", 2),
+    ("IO", 29),
+    ("IOT", 6),
+    ("KILL", 9),
+    ("PIPE", 13),
+    ("POLL", 29),
+    ("PROF", 27),
+    ("PWR", 30),
+    ("QUIT", 3),
+    ("SEGV", 11),
+    ("STKFLT", 16),
+    ("STOP", 19),
+    ("SYS", 31),
+    ("TERM", 15),
+    ("TRAP", 5),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("USR1", 10),
+    ("USR2", 12),
+    ("VTALRM", 26),
+    ("WINCH", 28),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("RTMIN", 34),
+    ("RTMAX", 64),
+    ("UNUSED", 31),
+];
+
 /// A number from 1, or a name with or without `SIG`.
 fn check_signal(signal: &str, span: Span) -> Result<(), Diagnostic> {
-    const NAMES: [&str; 37] = [
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX", "UNUSED",
-    ];
     /// What can be added to RTMIN or taken from RTMAX: 34 to 64 on Linux.
     const REAL_TIME: u8 = 30;
     let upper = signal.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let real_time = |prefix| name.strip_prefix(prefix).and_then(|offset| offset.parse::<u8>().ok());
     let known = signal.parse::<u8>().is_ok_and(|number| number > 0)
-        || NAMES.contains(&name)
+        || SIGNALS.iter().any(|(known, _)| *known == name)
         || real_time("RTMIN+").or_else(|| real_time("RTMAX-")).is_some_and(|offset| offset <= REAL_TIME);
     if known {
         return Ok(());
     }
-    let near = suggest::nearest(name, NAMES);
+    let near = suggest::nearest(name, SIGNALS.map(|(name, _)| name));
     Err(Diagnostic::error("InvalidSignal", span, format!("invalid signal: {signal}")).hint(match near {
         Some(near) => format!("did you mean SIG{near}?"),
         None => "want a name such as SIGTERM, or a number".to_owned(),

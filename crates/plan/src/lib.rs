@@ -39,6 +39,7 @@ use kuz_dockerfile::ast::{Dockerfile, Instruction, Kind};
 use kuz_dockerfile::{Diagnostic, Severity, Span, suggest};
 use kuz_image::Platform;
 
+pub use config::SIGNALS;
 pub use epoch::epoch as source_date_epoch;
 pub use files::is_git;
 pub use key::{CacheKey, cache_key};

@@ -140,11 +140,7 @@ fn smoke(
     let mut tail = Tail::default();
     let mut output = |stream, bytes: &[u8]| {
         tail.take(bytes);
-        let stream = match stream {
-            kuz_sandbox::Stream::Stdout => Stream::Out,
-            kuz_sandbox::Stream::Stderr => Stream::Err,
-        };
-        (session.events)(Event::SmokeOutput { stream, bytes: bytes.to_vec() });
+        (session.events)(Event::SmokeOutput { stream: Stream::from(stream), bytes: bytes.to_vec() });
     };
     let (inside, watched) = kuz_sandbox::watched();
     let watch = Watch { inside, runtime: &runtime, cancel: &session.work, sign: &sign, timing, signal: &signal };

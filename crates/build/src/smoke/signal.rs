@@ -2,46 +2,10 @@
 //!
 //! Names are those that planning lets pass, with or without `SIG`; real-time signals are counted as engines count them.
 
+use kuz_plan::SIGNALS;
+
 /// What stops an image that names nothing.
 const DEFAULT: i32 = 15;
-/// The names, and Linux' numbers on x86-64 and arm64.
-const NAMES: [(&str, i32); 35] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("IOT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("POLL", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-    ("UNUSED", 31),
-];
 /// The first and the last real-time signal that programs may use.
 const REAL_TIME: (i32, i32) = (34, 64);
 
@@ -66,12 +30,10 @@ impl Signal {
 fn number(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let plain = || NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    let plain = || SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
     let real_time = || {
         let (first, last) = REAL_TIME;
         match name.split_at_checked("RTMIN".len())? {
-            ("RTMIN", "") => Some(first),
-            ("RTMAX", "") => Some(last),
             ("RTMIN", offset) => Some(first + offset.strip_prefix('+')?.parse::<i32>().ok()?),
             ("RTMAX", offset) => Some(last - offset.strip_prefix('-')?.parse::<i32>().ok()?),
             _ => None,
@@ -83,7 +45,7 @@ fn number(text: &str) -> Option<i32> {
 
 /// `SIGTERM`, or `signal 34` for one without a name.
 pub(super) fn name(number: i32) -> String {
-    match NAMES.iter().find(|(_, known)| *known == number) {
+    match SIGNALS.iter().find(|(_, known)| *known == number && number < REAL_TIME.0) {
         Some((name, _)) => format!("SIG{name}"),
         None => format!("signal {number}"),
     }
