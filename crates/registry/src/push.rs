@@ -18,7 +18,7 @@ use reqwest::header::CONTENT_TYPE;
 use crate::client::{Client, Inner, Repository};
 use crate::config::Endpoint;
 use crate::error::{Action, Attempts, Cause, RegistryError};
-use crate::resolve::{accepting, claimed_digest};
+use crate::resolve::claimed_digest;
 use crate::retry::Patience;
 use crate::transport::Payload;
 
@@ -168,13 +168,7 @@ impl Inner {
     /// takes a manifest only after its blobs, and deletes none that one needs. What it does not say plainly does not count.
     async fn has_all(&self, repository: &Repository<'_>, names: &[&String], digest: &Digest) -> bool {
         for name in names {
-            let ask = accepting(repository.ask(Method::HEAD, &format!("manifests/{name}"), &[200]));
-            let mut patience = Patience::new(&self.config.timing, true);
-            let claimed = match self.ask(&ask, &mut patience).await {
-                Ok(reply) => claimed_digest(reply.response.headers()).ok().flatten(),
-                Err(_) => None,
-            };
-            if claimed.as_ref() != Some(digest) {
+            if self.claimed(repository, name, true).await.ok().flatten().as_ref() != Some(digest) {
                 return false;
             }
         }

@@ -230,18 +230,27 @@ impl Inner {
         tag: &str,
         others_left: bool,
     ) -> Result<Digest, Cause> {
-        let ask = accepting(repository.ask(Method::HEAD, &format!("manifests/{tag}"), &[200]));
-        let mut patience = Patience::new(&self.config.timing, others_left);
-        let reply = self.ask(&ask, &mut patience).await?;
-        if let Some(digest) = claimed_digest(reply.response.headers())? {
+        if let Some(digest) = self.claimed(repository, tag, others_left).await? {
             return Ok(digest);
         }
         Ok(self.document(repository, tag, None, None, others_left).await?.digest)
     }
+
+    /// What the registry says that a tag stands for, if it says so without sending it.
+    pub(crate) async fn claimed(
+        &self,
+        repository: &Repository<'_>,
+        tag: &str,
+        others_left: bool,
+    ) -> Result<Option<Digest>, Cause> {
+        let ask = accepting(repository.ask(Method::HEAD, &format!("manifests/{tag}"), &[200]));
+        let mut patience = Patience::new(&self.config.timing, others_left);
+        let reply = self.ask(&ask, &mut patience).await?;
+        claimed_digest(reply.response.headers())
+    }
 }
 
-/// Asks for manifests of every kind.
-pub(crate) fn accepting(ask: Ask<'_>) -> Ask<'_> {
+fn accepting(ask: Ask<'_>) -> Ask<'_> {
     let kinds =
         [media_type::INDEX, media_type::MANIFEST, media_type::DOCKER_INDEX, media_type::DOCKER_MANIFEST].join(", ");
     ask.header(ACCEPT, &kinds).header(ACCEPT_ENCODING, "identity")

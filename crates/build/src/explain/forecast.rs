@@ -35,6 +35,7 @@ pub(crate) fn next(session: &Session<'_>, request: &BuildRequest) -> Result<Expl
         done: Stages::none_of(plan.stages.len()),
         open: BTreeMap::new(),
         fresh: BTreeMap::new(),
+        lines: kuz_dockerfile::Lines::of(&inputs.dockerfile.source),
     };
     for at in 0..plan.stages.len() {
         let steps = forecast.stage(at)?;
@@ -55,6 +56,7 @@ struct Forecast<'a, 'e> {
     /// Those, by place in the plan.
     open: BTreeMap<usize, Below>,
     fresh: BTreeMap<(usize, usize), Preimage>,
+    lines: kuz_dockerfile::Lines<'a>,
 }
 
 /// What is known of what a step stands on.
@@ -173,13 +175,13 @@ impl Forecast<'_, '_> {
         }
     }
 
-    fn name(&self, stand: &Stand<'_>, (at, place): (usize, usize), step: &Step) -> StepName {
+    fn name(&mut self, stand: &Stand<'_>, (at, place): (usize, usize), step: &Step) -> StepName {
         StepName {
             stage: label_of(self.execution, StageId(at)),
             step: place + 1,
             steps: stand.stage.steps.len(),
             text: step.text.clone(),
-            line: kuz_dockerfile::line_of(&self.execution.inputs.dockerfile.source, step.span.start),
+            line: self.lines.line(step.span.start),
         }
     }
 }
