@@ -34,26 +34,8 @@ pub fn nearest_ignoring_case<'a>(value: &str, options: impl IntoIterator<Item = 
 ///
 /// Words whose lengths differ by more than two are too far apart to be compared: that difference is given for them.
 pub fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let apart = a.len().abs_diff(b.len());
-    if apart > FARTHEST {
-        return apart;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    let mut above: Vec<usize> = Vec::new();
-    for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let replaced = row[j] + usize::from(x != y);
-            let mut best = replaced.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                best = best.min(above[j - 1] + 1);
-            }
-            next.push(best);
-        }
-        above = std::mem::replace(&mut row, next);
-    }
-    row[b.len()]
+    let apart = a.chars().count().abs_diff(b.chars().count());
+    if apart > FARTHEST { apart } else { strsim::osa_distance(a, b) }
 }
 
 #[cfg(test)]

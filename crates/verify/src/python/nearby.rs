@@ -60,8 +60,7 @@ impl Imports<'_, '_> {
             dir
         }));
         let found = candidates.into_iter().map(|path| shown(&path)).find(|path| {
-            !super::read::is_installed(path.as_bytes())
-                && !path.contains("/lib/python3")
+            is_own(path)
                 && ends.iter().any(|end| path.ends_with(end.as_str()))
                 && self.image.tree.at(path.as_bytes()).is_some()
         })?;
@@ -129,7 +128,7 @@ impl Imports<'_, '_> {
             .named(&[name.as_bytes()], 20)
             .into_iter()
             .map(|path| shown(&path))
-            .find(|path| !super::read::is_installed(path.as_bytes()) && !path.contains("/lib/python3"));
+            .find(|path| is_own(path));
         Advice::text(match found {
             Some(found) => format!("there is {found}: name that path, or set WORKDIR"),
             None => format!("copy it (`COPY {name} {path}`), or name the file that is there"),
@@ -200,6 +199,11 @@ impl Imports<'_, '_> {
     }
 }
 
+/// Whether a file is the user's, and neither a package's nor Python's own.
+fn is_own(path: &str) -> bool {
+    !super::read::is_installed(path.as_bytes()) && !path.contains("/lib/python3")
+}
+
 /// The modules and packages of directories, for a sentence.
 fn modules(dirs: &[Rc<Dir<'_>>]) -> String {
     let mut names: Vec<String> = Vec::new();
@@ -232,22 +236,7 @@ fn distance(one: &str, two: &str) -> usize {
     if one.len() > LONG || two.len() > LONG {
         return usize::MAX;
     }
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (at, a) in one.chars().enumerate() {
-        let mut before = at;
-        let mut left = at + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(&two) {
-            let new = (before + usize::from(a != *b)).min(*cell + 1).min(left + 1);
-            before = *cell;
-            *cell = new;
-            left = new;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
+    strsim::levenshtein(one, two)
 }
 
 #[cfg(test)]

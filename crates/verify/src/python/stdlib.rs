@@ -27,39 +27,31 @@ pub(super) fn library(name: &str, minor: u8) -> Library {
     if name.starts_with("_sysconfigdata") || (name.starts_with("_test") && name.is_ascii()) {
         return Library::Has;
     }
-    for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
-        let mut parts = line.split(' ');
-        if parts.next() != Some(name) {
-            continue;
-        }
-        let mut number = |default| parts.next().and_then(|text| text.parse().ok()).unwrap_or(default);
-        let (first, last) = (number(0_u8), number(u8::MAX));
-        return match (minor < first, minor > last) {
-            (true, _) => Library::From(first),
-            (_, true) => Library::Until(last),
-            // What is last in the newest version may go on.
-            _ => Library::Has,
-        };
-    }
-    if minor > NEWEST { Library::Unknown } else { Library::Never }
+    let missing = if minor > NEWEST { Library::Unknown } else { Library::Never };
+    look_up(TABLE, &[name], minor).unwrap_or(missing)
 }
 
 /// What is known of a name in a module of Python 3.`minor`'s library: [`Library::Unknown`] for most.
 pub(super) fn library_name(module: &str, name: &str, minor: u8) -> Library {
-    for line in NAMES.lines().filter(|line| !line.starts_with('#')) {
+    look_up(NAMES, &[module, name], minor).unwrap_or(Library::Unknown)
+}
+
+/// What the line of a table says that begins with these words: the first minor version and the last follow them.
+fn look_up(table: &str, words: &[&str], minor: u8) -> Option<Library> {
+    table.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut parts = line.split(' ');
-        if parts.next() != Some(module) || parts.next() != Some(name) {
-            continue;
+        if !words.iter().all(|word| parts.next() == Some(word)) {
+            return None;
         }
         let mut number = |default| parts.next().and_then(|text| text.parse().ok()).unwrap_or(default);
         let (first, last) = (number(0_u8), number(u8::MAX));
-        return match (minor < first, minor > last) {
+        Some(match (minor < first, minor > last) {
             (true, _) => Library::From(first),
             (_, true) => Library::Until(last),
+            // What is last in the newest version may go on.
             _ => Library::Has,
-        };
-    }
-    Library::Unknown
+        })
+    })
 }
 
 #[cfg(test)]
