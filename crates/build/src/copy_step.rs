@@ -91,7 +91,7 @@ impl Execution<'_> {
         }
         (self.session.events)(Event::StepStarted(name.clone()));
         self.keep_step(&stand.chain, &step.op, &key, Vec::new(), Vec::new());
-        let stack = self.stack_at(&stand.layers, &directory.path)?;
+        let stack = self.stack_for(stand, step, &directory.path)?;
         let owner = if directory.user.is_empty() { (0, 0) } else { self.owner_or_root(step, &directory.user, &stack)? };
         let options =
             CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
@@ -101,8 +101,19 @@ impl Execution<'_> {
         self.made(scanned, &key)
     }
 
+    /// What a step looks at below its destination. Where a later step of the stage runs something, the layers are
+    /// unpacked for it now: that reads them through as well, and once is enough.
+    fn stack_for(&self, stand: &Stand<'_>, step: &Step, destination: &str) -> Result<Stack, BuildError> {
+        let later = stand.stage.steps.iter().skip_while(|other| !std::ptr::eq(*other, step));
+        if later.into_iter().any(|step| matches!(step.op, Op::Run(_))) {
+            self.layers.all_trees(&stand.layers)?;
+        }
+        self.stack_at(&stand.layers, destination)
+    }
+
     /// The index of all layers of a stand.
     pub(crate) fn stack(&self, layers: &[Layer]) -> Result<Stack, BuildError> {
+        self.layers.scan_all(layers)?;
         let indexes = layers.iter().map(|layer| self.layers.index(layer)).collect::<Result<Vec<_>, _>>()?;
         Ok(Stack::new(indexes))
     }
@@ -121,7 +132,7 @@ impl Execution<'_> {
     }
 
     fn write_copy(&self, stand: &Stand<'_>, step: &Step, copy: &Copy, sources: &Sources) -> Result<Scanned, Failed> {
-        let stack = if is_linked(copy) { Stack::new(Vec::new()) } else { self.stack_at(&stand.layers, &copy.dest)? };
+        let stack = if is_linked(copy) { Stack::new(Vec::new()) } else { self.stack_for(stand, step, &copy.dest)? };
         let owner = copy.chown.as_ref().map(|spec| self.owner(step, copy, spec, &stack)).transpose()?;
         let chmod = match &copy.chmod {
             None => None,

@@ -150,7 +150,7 @@ impl<'a> Execution<'a> {
             let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let fetch = || {
                 while let Some(layer) = next() {
-                    if let Err(error) = self.layers.scan(&layer) {
+                    if let Err(error) = self.layers.scan_beside(&layer) {
                         failure.note(self.session, error);
                     }
                 }

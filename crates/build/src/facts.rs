@@ -100,6 +100,19 @@ impl Facts {
         self.shared.changed.notify_all();
     }
 
+    /// These layers' tars have come into the store: those that are wanted and were not there before are read now.
+    pub(crate) fn arrived<'d>(&self, diff_ids: impl IntoIterator<Item = &'d DiffId>) {
+        let mut state = self.shared.state();
+        for diff_id in diff_ids {
+            let waits = state.busy.contains(diff_id) || state.queue.iter().any(|(waiting, _)| waiting == diff_id);
+            if !waits && state.wanted.contains(diff_id) && !state.known.contains_key(diff_id) {
+                state.queue.push_back((diff_id.clone(), Depth::Stored));
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// Whether a pass over this layer's tar should collect them on the way.
     pub(crate) fn lacks(&self, diff_id: &DiffId) -> bool {
         let state = self.shared.state();

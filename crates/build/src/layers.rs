@@ -5,7 +5,7 @@
 //! (unpack), tar (pack). Work on one layer is done once, however many ask.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use kuz_image::compress::{self, Compression};
 use kuz_image::index::Node;
@@ -82,7 +82,13 @@ pub(crate) struct Layers<'s> {
     implied: Mutex<BTreeMap<DiffId, Arc<Vec<Vec<u8>>>>>,
     /// Where a pass over a layer that is to be judged leaves what it saw.
     facts: Option<Arc<Facts>>,
+    /// How many steps wait for trees: what can be done later leaves them the processors.
+    waiting: Mutex<usize>,
+    ready: Condvar,
 }
+
+/// A step waits for trees as long as this is there.
+struct Waiting<'l>(&'l Layers<'l>);
 
 impl<'s> Layers<'s> {
     pub(crate) fn new(session: &'s Session<'s>, bases: Vec<BaseImage>) -> Self {
@@ -93,6 +99,8 @@ impl<'s> Layers<'s> {
             indexes: Mutex::default(),
             implied: Mutex::default(),
             facts: None,
+            waiting: Mutex::default(),
+            ready: Condvar::new(),
         }
     }
 
@@ -165,6 +173,20 @@ impl<'s> Layers<'s> {
         self.pass(layer, false)
     }
 
+    /// The same for a layer that no step waits for: its blob comes in at once, it is read once no step waits for trees.
+    pub(crate) fn scan_beside(&self, layer: &Layer) -> Result<(), BuildError> {
+        if let Layer::Base { base, position, .. } = layer {
+            self.fetch(*base, *position)?;
+        }
+        let waiting = self.waiting();
+        drop(self.ready.wait_while(waiting, |waiting| *waiting > 0).unwrap_or_else(PoisonError::into_inner));
+        self.scan(layer)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads a layer's tar through, unless that was done before and need not be done `again`.
     fn pass(&self, layer: &Layer, again: bool) -> Result<(), BuildError> {
         let (Layer::Base { diff_id, .. } | Layer::Tar(diff_id)) = layer else { return Ok(()) };
@@ -210,6 +232,20 @@ impl<'s> Layers<'s> {
             });
         }
         self.session.record_layer(scanned, blob).map(|_| ())
+    }
+
+    /// The path indexes of a stack are in the store afterwards; of base layers that were not read before, side by side.
+    pub(crate) fn scan_all(&self, stack: &[Layer]) -> Result<(), BuildError> {
+        let mut missing = Vec::new();
+        for layer in stack {
+            if let Layer::Base { diff_id, .. } = layer
+                && !self.session.has_index(diff_id)?
+            {
+                missing.push(layer);
+            }
+        }
+        let several = missing.len() > 1;
+        side_by_side(missing.into_iter(), several, |layer| self.scan(layer)).map(|_| ())
     }
 
     /// The path index, without unpacking where the layer's tar was seen.
@@ -351,21 +387,57 @@ impl<'s> Layers<'s> {
                     usize::from(found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none());
             }
         }
-        let one = |&at: &usize| self.tree(stack, at).map(String::from);
-        if missing < 2 {
-            return places.iter().map(one).collect();
+        let one = |at: usize| self.tree(stack, at).map(String::from);
+        if missing == 0 {
+            return places.iter().copied().map(one).collect();
         }
+        let waiting = Waiting::begin(self);
         self.session.worker()?;
-        std::thread::scope(|scope| {
-            let jobs: Vec<_> = places.iter().map(|at| scope.spawn(move || one(at))).collect();
-            jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        })
+        let made = side_by_side(places.iter().copied(), missing > 1, one)?;
+        drop(waiting);
+        if let Some(facts) = &self.facts {
+            facts.arrived(stack.iter().filter_map(|layer| match layer {
+                Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => Some(diff_id),
+                Layer::Tree { .. } => None,
+            }));
+        }
+        Ok(made)
     }
 
     /// All trees of a stack, lowest first.
     pub(crate) fn all_trees(&self, stack: &[Layer]) -> Result<Vec<String>, BuildError> {
         self.trees(stack, &(0..stack.len()).collect::<Vec<_>>())
     }
+}
+
+impl<'l> Waiting<'l> {
+    fn begin(layers: &'l Layers<'l>) -> Self {
+        *layers.waiting() += 1;
+        Self(layers)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        *self.0.waiting() -= 1;
+        self.0.ready.notify_all();
+    }
+}
+
+/// Work on each of these, on a thread each if there are `several`.
+fn side_by_side<I: Send, T: Send>(
+    items: impl Iterator<Item = I>,
+    several: bool,
+    work: impl Fn(I) -> Result<T, BuildError> + Sync,
+) -> Result<Vec<T>, BuildError> {
+    if !several {
+        return items.map(work).collect();
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = items.map(|item| scope.spawn(move || work(item))).collect();
+        jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// Directories that a layer's entries lie in and that it does not list itself, in order.
