@@ -23,6 +23,8 @@ use kuz_store::StepRecord;
 use crate::error::{BuildError, Findings};
 use crate::event::{Event, StepName};
 use crate::execute::{Execution, Outcome, Stand};
+use crate::facts::Following;
+use crate::follow::Followed;
 use crate::layers::Layer;
 use crate::schedule::Stages;
 use crate::selection::Selected;
@@ -72,7 +74,7 @@ impl Execution<'_> {
                     )));
                 }
                 Err(failed) => return Err(self.explain(failed, step)),
-                Ok(scanned) => return self.made(scanned, &key).map(placed),
+                Ok(written) => return self.made(written, &key).map(placed),
             }
         }
         Err(BuildError::Cancelled)
@@ -95,10 +97,12 @@ impl Execution<'_> {
         let owner = if directory.user.is_empty() { (0, 0) } else { self.owner_or_root(step, &directory.user, &stack)? };
         let options =
             CopyOptions { owner, epoch: self.epoch(), now: self.session.machine.now.0, ..CopyOptions::default() };
-        let scanned = self
-            .layer(&stack, options, |layer| layer.make_dir(directory.path.as_bytes()).map(|_| ()).map_err(Failed::from))
+        let written = self
+            .layer(stand, &stack, options, |layer| {
+                layer.make_dir(directory.path.as_bytes()).map(|_| ()).map_err(Failed::from)
+            })
             .map_err(|failed| self.explain(failed, step))?;
-        self.made(scanned, &key)
+        self.made(written, &key)
     }
 
     /// What a step looks at below its destination. Where a later step of the stage runs something, the layers are
@@ -118,8 +122,11 @@ impl Execution<'_> {
         Ok(Stack::new(indexes))
     }
 
-    fn made(&self, scanned: Scanned, key: &Digest) -> Result<Outcome, BuildError> {
-        let diff_id = self.session.record_tar(scanned)?;
+    fn made(&self, written: Written, key: &Digest) -> Result<Outcome, BuildError> {
+        let diff_id = self.session.record_tar(written.scanned)?;
+        if let Some(following) = written.following {
+            following.named(&diff_id);
+        }
         let created = self.epoch_time().unwrap_or_else(|| self.session.now());
         let record = StepRecord {
             created,
@@ -131,7 +138,7 @@ impl Execution<'_> {
         Ok(Outcome::new(Layer::Tar(diff_id), key, record, false))
     }
 
-    fn write_copy(&self, stand: &Stand<'_>, step: &Step, copy: &Copy, sources: &Sources) -> Result<Scanned, Failed> {
+    fn write_copy(&self, stand: &Stand<'_>, step: &Step, copy: &Copy, sources: &Sources) -> Result<Written, Failed> {
         let stack = if is_linked(copy) { Stack::new(Vec::new()) } else { self.stack_for(stand, step, &copy.dest)? };
         let owner = copy.chown.as_ref().map(|spec| self.owner(step, copy, spec, &stack)).transpose()?;
         let chmod = match &copy.chmod {
@@ -152,7 +159,7 @@ impl Execution<'_> {
             now: self.session.machine.now.0,
             archive_owner: owner,
         };
-        let made = self.layer(&stack, options, |layer| {
+        let made = self.layer(stand, &stack, options, |layer| {
             match sources {
                 Sources::Pieces(pieces) => {
                     for piece in pieces {
@@ -209,7 +216,7 @@ impl Execution<'_> {
     /// ADD unpacks archives of a context unless told otherwise, those from the web only when told so.
     fn add_piece(
         &self,
-        layer: &mut CopyLayer<'_, File>,
+        layer: &mut CopyLayer<'_, Followed<'_>>,
         step: &Step,
         copy: &Copy,
         piece: &Piece,
@@ -247,30 +254,33 @@ impl Execution<'_> {
     /// Writes a layer to the store.
     fn layer(
         &self,
+        stand: &Stand<'_>,
         stack: &Stack,
         options: CopyOptions,
-        fill: impl FnOnce(&mut CopyLayer<'_, File>) -> Result<(), Failed>,
-    ) -> Result<Scanned, Failed> {
+        fill: impl FnOnce(&mut CopyLayer<'_, Followed<'_>>) -> Result<(), Failed>,
+    ) -> Result<Written, Failed> {
         let writer = self.session.store.blob_writer().map_err(|error| BuildError::store("write a layer", error))?;
         let sink = writer.file().try_clone().map_err(|error| BuildError::store("write a layer", error))?;
-        let mut layer = CopyLayer::new(stack, options, LayerWriter::new(sink));
+        let facts = self.facts.as_deref().filter(|_| stand.judged);
+        let mut layer = CopyLayer::new(stack, options, LayerWriter::new(Followed::new(sink, facts)));
         fill(&mut layer)?;
         for skipped in layer.skipped() {
             let text =
                 format!("the socket `{}` is left out: a layer cannot hold one", String::from_utf8_lossy(skipped));
             (self.session.events)(Event::Note { text });
         }
-        let (_, scanned) = layer.finish()?;
+        let (sink, scanned) = layer.finish()?;
+        let following = sink.finish();
         writer
             .commit_digest(&scanned.diff_id.0, scanned.bytes)
             .map_err(|error| BuildError::store("write a layer", error))?;
-        Ok(scanned)
+        Ok(Written { scanned, following })
     }
 
     /// Copies a selection of a stage or image: metadata from the indexes, contents from the worker's stream.
     fn add_layers(
         &self,
-        layer: &mut CopyLayer<'_, File>,
+        layer: &mut CopyLayer<'_, Followed<'_>>,
         layers: &[Layer],
         sources: &[Selected],
     ) -> Result<(), Failed> {
@@ -303,6 +313,14 @@ impl Execution<'_> {
             _ => outcome,
         }
     }
+}
+
+/// A layer whose tar is in the store.
+#[derive(Debug)]
+struct Written {
+    scanned: Scanned,
+    /// Who reads what was written, if it is long and will be judged.
+    following: Option<Following>,
 }
 
 /// Why a layer was not written.
@@ -340,7 +358,12 @@ pub(crate) fn is_linked(copy: &Copy) -> bool {
 }
 
 /// One source of a context; ADD unpacks a file that is an archive, by its content.
-fn add_local(layer: &mut CopyLayer<'_, File>, context: &Context, source: &Source, unpacks: bool) -> Result<(), Failed> {
+fn add_local(
+    layer: &mut CopyLayer<'_, Followed<'_>>,
+    context: &Context,
+    source: &Source,
+    unpacks: bool,
+) -> Result<(), Failed> {
     let single = source.entries.first().filter(|_| unpacks && source.entries.len() == 1 && !source.is_dir());
     if let Some(entry) = single.filter(|entry| entry.kind == EntryKind::File) {
         let mut file = context.open_entry(entry).map_err(CopyError::from)?;
@@ -353,7 +376,7 @@ fn add_local(layer: &mut CopyLayer<'_, File>, context: &Context, source: &Source
 }
 
 /// Unpacks a file if it is an archive; says whether it is.
-fn add_archive(layer: &mut CopyLayer<'_, File>, file: &mut File) -> Result<bool, Failed> {
+fn add_archive(layer: &mut CopyLayer<'_, Followed<'_>>, file: &mut File) -> Result<bool, Failed> {
     let Some(compression) = archive(file) else { return Ok(false) };
     let reader = compress::reader(compression, file).map_err(|error| BuildError::store("read an archive", error))?;
     layer.add_archive(reader)?;

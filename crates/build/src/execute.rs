@@ -68,6 +68,8 @@ pub(crate) struct Stand<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) layers: Vec<Layer>,
     pub(crate) chain: Digest,
+    /// Its layers are the finished image's, which will be judged.
+    pub(crate) judged: bool,
     history: Vec<Made>,
     /// The time of the last step that has one: what steps without a layer take.
     last: Option<String>,
@@ -103,7 +105,14 @@ impl Outcome {
 impl<'a> Stand<'a> {
     /// On nothing.
     pub(crate) fn bare(stage: &'a Stage) -> Self {
-        Self { stage, layers: Vec::new(), chain: Digest::of(b"scratch"), history: Vec::new(), last: None }
+        Self {
+            stage,
+            layers: Vec::new(),
+            chain: Digest::of(b"scratch"),
+            judged: false,
+            history: Vec::new(),
+            last: None,
+        }
     }
 }
 
@@ -242,7 +251,7 @@ impl<'a> Execution<'a> {
                 (below.layers.clone(), below.chain.clone(), below.history.last().map(|made| made.created.clone()))
             }
         };
-        let mut stand = Stand { stage, layers, chain, history: Vec::new(), last };
+        let mut stand = Stand { stage, layers, chain, judged, history: Vec::new(), last };
         let mut lines = kuz_dockerfile::Lines::of(&self.inputs.dockerfile.source);
         for (number, step) in stage.steps.iter().enumerate() {
             self.session.cancelled()?;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use kuz_image::{DiffId, compress};
@@ -17,6 +17,7 @@ use kuz_store::Store;
 use kuz_verify::{Imprint, LayerFacts};
 
 use crate::error::BuildError;
+use crate::follow::Follower;
 use crate::session::Session;
 
 /// More threads than this only take processors away from the steps.
@@ -46,7 +47,31 @@ enum FactsError {
 #[derive(Debug)]
 pub(crate) struct Facts {
     shared: Arc<Shared>,
+    begun: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A layer that is read while it is written: it has no name yet.
+#[derive(Debug)]
+pub(crate) struct Following {
+    shared: Arc<Shared>,
+    named: mpsc::Sender<DiffId>,
+}
+
+impl Following {
+    /// The layer is whole and in the store, with its index.
+    pub(crate) fn named(self, diff_id: &DiffId) {
+        let mut state = self.shared.state();
+        if state.known.contains_key(diff_id) || state.busy.contains(diff_id) {
+            return;
+        }
+        state.wanted.insert(diff_id.clone());
+        state.busy.insert(diff_id.clone());
+        drop(state);
+        if self.named.send(diff_id.clone()).is_err() {
+            self.shared.done(diff_id, None);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -85,7 +110,7 @@ impl Facts {
             cancel: session.cancel.clone(),
             stopped: AtomicBool::new(false),
         };
-        Self { shared: Arc::new(shared), threads: Mutex::default() }
+        Self { shared: Arc::new(shared), begun: AtomicBool::new(false), threads: Mutex::default() }
     }
 
     /// These layers' facts will be asked for.
@@ -127,12 +152,34 @@ impl Facts {
         Ok(())
     }
 
+    /// Reads a layer's tar that is still being written, on a thread of its own; `None` where none can be had.
+    pub(crate) fn follow(&self, tar: Follower) -> Option<Following> {
+        let shared = Arc::clone(&self.shared);
+        let (named, name) = mpsc::channel::<DiffId>();
+        let work = move || {
+            let tar = Stoppable { source: tar, shared: &shared };
+            let facts = kuz_verify::collect(tar);
+            // Nobody names what was not finished.
+            let Ok(diff_id) = name.recv() else { return };
+            let facts = facts.ok().map(Arc::new);
+            if let Some(facts) = &facts {
+                // Without them they are collected again.
+                let record = || drop(shared.store.record_facts(&diff_id, &facts.to_bytes()));
+                rayon::join(record, || drop(shared.make_imprint(&diff_id, facts)));
+            }
+            shared.done(&diff_id, facts.as_ref());
+        };
+        let thread = std::thread::Builder::new().name("facts".into()).spawn(work).ok()?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Some(Following { shared: Arc::clone(&self.shared), named })
+    }
+
     /// There is work now: reading begins beside it.
     pub(crate) fn begin(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if !threads.is_empty() {
+        if self.begun.swap(true, Ordering::Relaxed) {
             return;
         }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
         for _ in 0..count {
             let shared = Arc::clone(&self.shared);
@@ -236,7 +283,7 @@ impl Shared {
                 }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
-            if state.known.contains_key(&diff_id) {
+            if state.known.contains_key(&diff_id) || state.busy.contains(&diff_id) {
                 continue;
             }
             state.busy.insert(diff_id.clone());

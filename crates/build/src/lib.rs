@@ -23,6 +23,7 @@ pub mod explain;
 mod facts;
 mod filter;
 pub mod fix;
+mod follow;
 mod git;
 pub mod images;
 pub mod init;

@@ -8,7 +8,9 @@
 //! another area is passed over: a missing fact is no claim. Python sources are read in batches on all cores: they are most
 //! of the work in an image of Python's.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
+use std::sync::mpsc;
 
 use kuz_image::index::components;
 use kuz_image::scan::{self, Scanned};
@@ -29,8 +31,12 @@ const LIST_BYTES: u64 = 16 << 20;
 /// A Python source; those that are generated are the longest.
 const PYTHON_BYTES: u64 = 4 << 20;
 /// Python sources that wait to be read together, by their number and bytes.
-const BATCH: usize = 256;
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH: usize = 128;
+const BATCH_BYTES: usize = 4 << 20;
+/// Batches that are read at a time.
+const BATCHES: usize = 3;
+/// What a header says of a file's size is believed so far before its content is there.
+const FIRST_ROOM: usize = 1 << 20;
 /// A small file that is kept: metadata of distributions with their descriptions are the longest.
 const KEPT_BYTES: u64 = 1 << 20;
 /// All kept files of a layer: some 5,000 distributions.
@@ -87,7 +93,13 @@ struct Collector {
     /// Python sources that are not read yet.
     sources: Vec<(Path, Vec<u8>)>,
     sources_bytes: usize,
+    /// Those that are being read, each in some batch.
+    reading: BTreeSet<Path>,
+    batches: VecDeque<mpsc::Receiver<Modules>>,
 }
+
+/// Sources that were read.
+type Modules = Vec<(Path, python::Module)>;
 
 /// Who wants a file whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +117,15 @@ enum Whole {
 impl Collector {
     /// A regular file: its path in the layer, its header, its content.
     fn file(&mut self, path: &[u8], header: &Header, content: &mut dyn Read) -> io::Result<()> {
-        self.facts.forget(path);
         if path.ends_with(b".py") {
             self.sources.retain(|(waiting, _)| waiting != path);
+            if self.reading.contains(path) {
+                self.await_batches(0);
+            }
+        }
+        self.facts.forget(path);
+        if python::is_pip(path) {
+            self.facts.modules.insert(path.to_vec(), python::Module { unread: true, ..python::Module::default() });
         }
         let mut wanted = by_path(path, header.size);
         self.chunk.resize(CHUNK, 0);
@@ -123,7 +141,8 @@ impl Collector {
                 self.facts.elf.insert(path.to_vec(), elf::Elf::default());
             }
         }
-        let mut whole = Vec::new();
+        let known = usize::try_from(header.size).unwrap_or(usize::MAX).min(FIRST_ROOM);
+        let mut whole = Vec::with_capacity(if wanted.is_some() { known } else { 0 });
         self.scanner.begin(path, header.size);
         while !head.is_empty() {
             self.scanner.bytes(head);
@@ -160,6 +179,7 @@ impl Collector {
         }
     }
 
+    /// Has the sources read that have come together, while the next ones come in.
     fn read_sources(&mut self) {
         let sources = std::mem::take(&mut self.sources);
         self.sources_bytes = 0;
@@ -167,14 +187,34 @@ impl Collector {
         // A few are read before threads have started.
         if sources.len() < BATCH / 8 {
             self.facts.modules.extend(sources.into_iter().filter_map(read));
-        } else {
-            let modules: Vec<_> = sources.into_par_iter().filter_map(read).collect();
-            self.facts.modules.extend(modules);
+            return;
+        }
+        self.await_batches(BATCHES - 1);
+        self.reading.extend(sources.iter().map(|(path, _)| path.clone()));
+        let (done, modules) = mpsc::channel();
+        self.batches.push_back(modules);
+        rayon::spawn(move || {
+            // Nobody waits for it any more where the layer could not be read to its end.
+            let _ = done.send(sources.into_par_iter().filter_map(read).collect());
+        });
+    }
+
+    /// Waits until so few batches are being read.
+    fn await_batches(&mut self, left: usize) {
+        while self.batches.len() > left
+            && let Some(batch) = self.batches.pop_front()
+        {
+            // A batch that failed has shown nothing.
+            self.facts.modules.extend(batch.recv().unwrap_or_default());
+        }
+        if left == 0 {
+            self.reading.clear();
         }
     }
 
     fn finish(mut self) -> LayerFacts {
         self.read_sources();
+        self.await_batches(0);
         secrets::trim(&mut self.facts);
         self.facts
     }
@@ -185,7 +225,7 @@ fn by_path(path: &[u8], size: u64) -> Option<Whole> {
         return (size <= LIST_BYTES).then_some(Whole::List);
     }
     if path.ends_with(b".py") {
-        return (size <= PYTHON_BYTES).then_some(Whole::Python);
+        return (size <= PYTHON_BYTES && !python::is_pip(path)).then_some(Whole::Python);
     }
     let kept = is_kept(path) || secrets::wanted(path);
     (size <= KEPT_BYTES && kept).then_some(Whole::Kept)
@@ -267,6 +307,8 @@ mod tests {
             file("var/lib/dpkg/info/libz1:amd64.list", "/usr/lib/libz.so.1\n"),
             program("changed", "#!/bin/a"),
             program("changed", "plain"),
+            file("usr/lib/python3/site-packages/pip/a.py", "import x"),
+            file("app/pip/a.py", "import x"),
         ]);
         let facts = collect(layer.as_slice()).unwrap();
         let keys =
@@ -287,6 +329,8 @@ mod tests {
                 "usr/lib/python3/site-packages/x.pth",
             ]
         );
+        let read = facts.modules.iter().map(|(path, module)| (path.as_slice(), module.unread)).collect::<Vec<_>>();
+        assert_eq!(read, [(&b"app/pip/a.py"[..], false), (b"usr/lib/python3/site-packages/pip/a.py", true)]);
         assert_eq!(keys(facts.owners.keys().collect()), ["usr/lib/libz.so.1"]);
         let (scanned, same) = scan_and_collect(layer.as_slice()).unwrap();
         assert_eq!(same, facts);

@@ -13,7 +13,7 @@ use crate::facts::LayerFacts;
 use crate::python::Module;
 
 /// The form of imprints. Raised when a check looks at more than before.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Digests of what the checks can see of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,15 +39,16 @@ impl Imprint {
             };
             common.put(&(path, node, mode, uid, gid));
         }
+        let (packages, own): (Vec<_>, Vec<_>) = modules.iter().partition(|(path, _)| in_packages(path));
+        common.put(&own.len());
+        for module in packages {
+            common.put(&module);
+        }
         let mut loose = common.clone();
         let mut exact = common;
-        for (path, module) in modules {
+        for (path, module) in own {
             exact.put(&(path, module));
-            if in_packages(path) {
-                loose.put(&(path, module));
-            } else {
-                loose.put(&(path, &ranked(module)));
-            }
+            loose.put(&(path, &ranked(module)));
         }
         Self { exact: exact.finish(), loose: loose.finish() }
     }
@@ -64,29 +65,33 @@ impl Imprint {
     }
 }
 
+/// So much is hashed at a time: short pieces take the hash function several times as long.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Hashes values one after the other.
 #[derive(Debug, Clone, Default)]
 struct Digester {
     hasher: blake3::Hasher,
+    /// What is not hashed yet.
     buffer: Vec<u8>,
     failed: bool,
 }
 
 impl Digester {
     fn put(&mut self, value: &impl Serialize) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        match postcard::to_extend(value, buffer) {
-            Ok(bytes) => {
-                self.hasher.update(&bytes);
-                self.buffer = bytes;
-            }
+        match postcard::to_extend(value, std::mem::take(&mut self.buffer)) {
+            Ok(bytes) => self.buffer = bytes,
             // Without a form it has no equal either.
             Err(_) => self.failed = true,
         }
+        if self.buffer.len() >= PIECE_BYTES {
+            self.hasher.update(&self.buffer);
+            self.buffer.clear();
+        }
     }
 
-    fn finish(&self) -> [u8; blake3::OUT_LEN] {
+    fn finish(mut self) -> [u8; blake3::OUT_LEN] {
+        self.hasher.update(&self.buffer);
         if self.failed { [0; blake3::OUT_LEN] } else { *self.hasher.finalize().as_bytes() }
     }
 }

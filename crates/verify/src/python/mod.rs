@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 
 pub use command::Argv;
 pub use facts::{Broken, Import, Module, Named, Newer, Place, Role};
-pub use read::module;
+pub use read::{is_pip, module};
 
 use self::command::{Launch, Wanted, base_name, is_python};
 use self::distribution::Distribution;

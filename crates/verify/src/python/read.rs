@@ -75,6 +75,12 @@ pub(super) fn is_installed(path: &[u8]) -> bool {
     path.split(|&byte| byte == b'/').any(|name| matches!(name, b"site-packages" | b"dist-packages"))
 }
 
+/// Whether a file is a module of pip itself: half of all sources in a small image, and nothing that a service imports.
+pub fn is_pip(path: &[u8]) -> bool {
+    let at = |packages: &[u8]| memchr::memmem::find(path, packages).is_some();
+    path.ends_with(b".py") && (at(b"/site-packages/pip/") || at(b"/dist-packages/pip/"))
+}
+
 /// Whether one of the first two lines declares an encoding that is ASCII with single bytes above it.
 fn names_latin(source: &[u8]) -> bool {
     source.split(|&byte| byte == b'\n').take(2).any(|line| {

@@ -1,9 +1,20 @@
 //! Which modules Python's own library has, by version.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// See its first lines.
 const TABLE: &str = include_str!("stdlib.txt");
 /// See its first lines.
 const NAMES: &str = include_str!("stdlib_names.txt");
+/// A module and, of [`NAMES`], a name in it, to the first minor version that has it and the last.
+type Versions = HashMap<(&'static str, &'static str), (u8, u8)>;
+
+/// [`TABLE`]; its names are empty.
+static MODULES: LazyLock<Versions> = LazyLock::new(|| read(TABLE, false));
+/// [`NAMES`].
+static MODULE_NAMES: LazyLock<Versions> = LazyLock::new(|| read(NAMES, true));
+
 /// The newest minor version that the table knows.
 const NEWEST: u8 = 14;
 
@@ -28,30 +39,35 @@ pub(super) fn library(name: &str, minor: u8) -> Library {
         return Library::Has;
     }
     let missing = if minor > NEWEST { Library::Unknown } else { Library::Never };
-    look_up(TABLE, &[name], minor).unwrap_or(missing)
+    MODULES.get(&(name, "")).map_or(missing, |versions| of(*versions, minor))
 }
 
 /// What is known of a name in a module of Python 3.`minor`'s library: [`Library::Unknown`] for most.
 pub(super) fn library_name(module: &str, name: &str, minor: u8) -> Library {
-    look_up(NAMES, &[module, name], minor).unwrap_or(Library::Unknown)
+    MODULE_NAMES.get(&(module, name)).map_or(Library::Unknown, |versions| of(*versions, minor))
 }
 
-/// What the line of a table says that begins with these words: the first minor version and the last follow them.
-fn look_up(table: &str, words: &[&str], minor: u8) -> Option<Library> {
-    table.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+/// What two versions say about one.
+fn of((first, last): (u8, u8), minor: u8) -> Library {
+    match (minor < first, minor > last) {
+        (true, _) => Library::From(first),
+        (_, true) => Library::Until(last),
+        // What is last in the newest version may go on.
+        _ => Library::Has,
+    }
+}
+
+/// A table by its lines: a module, a name in it if there are any, the first minor version and the last.
+fn read(table: &'static str, names: bool) -> Versions {
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    let line = |line: &'static str| {
         let mut parts = line.split(' ');
-        if !words.iter().all(|word| parts.next() == Some(word)) {
-            return None;
-        }
+        let module = parts.next()?;
+        let name = if names { parts.next()? } else { "" };
         let mut number = |default| parts.next().and_then(|text| text.parse().ok()).unwrap_or(default);
-        let (first, last) = (number(0_u8), number(u8::MAX));
-        Some(match (minor < first, minor > last) {
-            (true, _) => Library::From(first),
-            (_, true) => Library::Until(last),
-            // What is last in the newest version may go on.
-            _ => Library::Has,
-        })
-    })
+        Some(((module, name), (number(0_u8), number(u8::MAX))))
+    };
+    lines.filter_map(line).collect()
 }
 
 #[cfg(test)]
