@@ -139,33 +139,33 @@ mod tests {
 
     fn pair() -> (Followed<'static>, Follower) {
         let file = tempfile::tempfile().unwrap();
-        let followed = Followed::new(file.try_clone().unwrap(), None);
-        let follower = Follower { file, at: 0, progress: Arc::clone(&followed.progress) };
-        (followed, follower)
+        let writer = Followed::new(file.try_clone().unwrap(), None);
+        let reader = Follower { file, at: 0, progress: Arc::clone(&writer.progress) };
+        (writer, reader)
     }
 
     #[test]
     fn what_is_written_is_read_to_its_end() {
-        let (mut followed, mut follower) = pair();
+        let (mut writer, mut reader) = pair();
         let content: Vec<u8> = (0..3 * STRIDE + 17).map(|byte| u8::try_from(byte % 251).unwrap()).collect();
         std::thread::scope(|scope| {
-            let reader = scope.spawn(move || {
+            let job = scope.spawn(move || {
                 let mut read = Vec::new();
-                follower.read_to_end(&mut read).map(|_| read)
+                reader.read_to_end(&mut read).map(|_| read)
             });
             for part in content.chunks(100_000) {
-                followed.write_all(part).unwrap();
+                writer.write_all(part).unwrap();
             }
-            assert!(followed.finish().is_none());
-            assert!(reader.join().unwrap().unwrap() == content);
+            assert!(writer.finish().is_none());
+            assert!(job.join().unwrap().unwrap() == content);
         });
     }
 
     #[test]
     fn a_file_that_is_given_up_is_no_whole_one() {
-        let (mut followed, mut follower) = pair();
-        followed.write_all(b"begun").unwrap();
-        drop(followed);
-        assert!(follower.read_to_end(&mut Vec::new()).is_err());
+        let (mut writer, mut reader) = pair();
+        writer.write_all(b"begun").unwrap();
+        drop(writer);
+        assert!(reader.read_to_end(&mut Vec::new()).is_err());
     }
 }
