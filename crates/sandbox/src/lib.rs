@@ -41,8 +41,9 @@ pub use worker::{
 };
 
 /// To be called first of all in `main`: `Some(status)` when this process was started as a worker or an init, whose
-/// work is then done.
+/// work is then done. Also sees to it that the process keeps no more memory than it uses.
 pub fn main_if_reexec() -> Option<i32> {
+    sys::return_large_blocks();
     let argument = std::env::args_os().nth(1)?;
     if argument == worker::WORKER {
         Some(worker::worker_main())

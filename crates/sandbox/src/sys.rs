@@ -371,3 +371,18 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Res
         check(libc::setresuid(uid, uid, uid)).map(drop)
     }
 }
+
+/// Large blocks of memory go back to the kernel as soon as they are freed.
+///
+/// By default glibc keeps more and more of them for later, in an arena for each thread: a cold build held half as much
+/// again as it used. Other libraries give them back anyway.
+pub(crate) fn return_large_blocks() {
+    /// Smaller blocks are many, and mapping each would take longer than to keep them.
+    #[cfg(target_env = "gnu")]
+    const LARGE_BYTES: i32 = 128 << 10;
+    // SAFETY: takes plain integers and only sets a parameter of the allocator, for allocations to come.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+    }
+}
