@@ -33,8 +33,9 @@ mount -t overlay -o lowerdir=$1/root,upperdir=$1/upper,workdir=$1/work overlay $
 mount --rbind /dev $1/merged/dev
 mount --bind /etc/resolv.conf $1/merged/etc/resolv.conf
 cp \"$2\" $1/merged/tmp/libraries.list
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-exec chroot $1/merged pip install --no-cache-dir -r /tmp/libraries.list
+# Settings of this machine's pip reach no builder's steps either.
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PATH=$path exec chroot $1/merged env -i PATH=$path HOME=/root pip install --no-cache-dir -r /tmp/libraries.list
 ";
 
 /// How a floor is measured.
@@ -131,10 +132,12 @@ pub(super) fn of(workload: &Workload, room: &Room, bases: &Path) -> Outcome<Vec<
             let (blob, copy) = (blob.to_string_lossy().into_owned(), copy.to_string_lossy().into_owned());
             let hashes = [("sha256sum", "sha256sum"), ("openssl", "openssl dgst -sha256")];
             let hashes = hashes.into_iter().filter(|(name, _)| program::find(name).is_some());
+            // A builder that promises its image after a power cut waits for the disk as well.
             let mut floors: Vec<Floor> = hashes
                 .map(|(_, hash)| {
-                    let script = format!("rm -f \"$2\"; cat \"$1\" | tee \"$2\" | {hash} > \"$2.sum\"");
-                    let name = format!("`cat \\| tee FILE \\| {hash}`");
+                    let copying = format!("cat \"$1\" | tee \"$2\" | {hash} > \"$2.sum\"");
+                    let script = format!("rm -f \"$2\"; {copying}; sync \"$2\"");
+                    let name = format!("`cat \\| tee FILE \\| {hash}; sync FILE`");
                     one(&name, &[Phase::Cold], 1, Kind::Program(words(&["sh", "-c", &script, "sh", &blob, &copy])))
                 })
                 .collect();
