@@ -1,8 +1,8 @@
-//! Which system calls a build with nothing changed makes, counted from outside.
+//! Which system calls builds make, seen from outside by strace.
 //!
-//! In: a store that knows the build, and strace. Out: no process, thread, socket, mount or namespace is made for it.
+//! With nothing changed: no process, thread, socket, mount or namespace is made. With a new base: its layers are read once.
 
-use crate::kit::{Place, Ran, skip};
+use crate::kit::{Place, Ran, can_run, skip};
 
 /// Calls that a rebuild has no reason for, and why it would make them.
 const NEVER: &[(&str, &str)] = &[
@@ -31,11 +31,51 @@ fn call(line: &str) -> Option<(&str, &str)> {
         .then_some((name, arguments))
 }
 
+/// Builds `calls` of `ctx`, with every call of every process of it; `None` where that cannot be seen.
+fn traced(place: &Place) -> Option<(Ran, String)> {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        skip("no strace");
+        return None;
+    }
+    let trace = place.path("trace");
+    let build = place.command(&["build", "-t", "calls", "ctx"]);
+    let mut traced = std::process::Command::new("strace");
+    traced.args(["-f", "-qq", "-s", "200", "-o"]).arg(&trace).arg(build.get_program()).args(build.get_args());
+    traced.current_dir(place.dir.path()).env_clear();
+    traced.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::of(&traced.output().unwrap());
+    if ran.code != 0 && ran.stderr.contains("PTRACE") {
+        skip("this machine forbids ptrace");
+        return None;
+    }
+    Some((ran, std::fs::read_to_string(trace).unwrap()))
+}
+
+#[test]
+fn a_base_that_is_run_in_is_read_once() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::with_registry();
+    place.write("ctx/f", "content");
+    // What WORKDIR and COPY must know of the base comes from unpacking it for RUN.
+    place.dockerfile(
+        "FROM busybox AS made\nWORKDIR /w\nCOPY f .\nRUN true\nFROM scratch\nCOPY --from=made /w/f /f\n",
+    );
+    let Some((ran, text)) = traced(&place) else { return };
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let blobs = std::fs::read_dir(place.path("store/blobs/sha256")).unwrap().map(|entry| entry.unwrap());
+    let largest = blobs.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap();
+    let largest = largest.file_name().into_string().unwrap();
+    let opened = |(name, arguments): &(&str, &str)| {
+        name.starts_with("openat") && arguments.contains(&largest) && arguments.contains("O_RDONLY")
+    };
+    let opened: Vec<_> = text.lines().filter_map(call).filter(opened).collect();
+    assert_eq!(opened.len(), 1, "{opened:?}");
+}
+
 #[test]
 fn a_build_with_nothing_changed_starts_and_asks_nobody() {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        return skip("no strace");
-    }
     let place = Place::new();
     for number in 0..50 {
         place.write(&format!("ctx/tree/f{number}"), &format!("file {number}\n"));
@@ -44,19 +84,8 @@ fn a_build_with_nothing_changed_starts_and_asks_nobody() {
     let id = place.build(&["-t", "calls"]).id();
     place.build(&["-t", "calls"]).id();
 
-    let trace = place.path("trace");
-    let build = place.command(&["build", "-t", "calls", "ctx"]);
-    let mut traced = std::process::Command::new("strace");
-    traced.args(["-f", "-qq", "-o"]).arg(&trace).arg(build.get_program()).args(build.get_args());
-    traced.current_dir(place.dir.path()).env_clear();
-    traced.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ran = Ran::of(&traced.output().unwrap());
-    if ran.code != 0 && ran.stderr.contains("PTRACE") {
-        return skip("this machine forbids ptrace");
-    }
+    let Some((ran, text)) = traced(&place) else { return };
     assert_eq!(ran.id(), id);
-
-    let text = std::fs::read_to_string(trace).unwrap();
     let calls: Vec<(&str, &str)> = text.lines().filter_map(call).collect();
     assert!(calls.len() > 50, "strace saw the program: {text}");
     // The first execve is strace's own, of the program.
