@@ -4,7 +4,7 @@
 //! (its layers' imprints), so that neither is one that differs only in what they cannot see. A build hands in its other stages, which are
 //! only looked into when something is missing. What cannot be judged fails nothing, unless the request says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -112,30 +112,50 @@ impl Verdict {
 /// The kind of records with verdicts by what the checks can see.
 const JUDGED: &str = "judged";
 
+/// Rules about Python whose findings say nothing about the user's modules, also where they name no file.
+const OF_PACKAGES: [&str; 3] = ["PythonScriptsMissing", "PythonConsoleScriptMissing", "PythonOtherVersion"];
+
 /// A verdict by what the checks can see.
 #[derive(Debug, Serialize, Deserialize)]
 struct Judged {
     /// The layers' exact imprints.
     exact: Vec<[u8; 32]>,
+    /// Names that the user's modules were asked for.
+    asked: BTreeSet<String>,
+    /// What these answered, by layer; nothing of the base's.
+    answers: Vec<Option<[u8; 32]>>,
     findings: Vec<KeptFinding>,
 }
 
 impl Judged {
-    /// Its findings, if they hold for layers of these imprints, which are loosely equal to its own: where lines have
-    /// moved, nothing may have been said about the user's modules.
-    fn findings_for(self, imprints: &[Imprint]) -> Option<Vec<Finding>> {
-        let same = self.exact.iter().eq(imprints.iter().map(|imprint| &imprint.exact));
+    /// Its findings, if they hold for layers of these imprints, which are loosely equal to its own: where modules have
+    /// changed, they answer as before, and nothing may have been said about them. `answer` asks a layer.
+    fn findings_for(
+        self,
+        imprints: &[Imprint],
+        answer: impl Fn(usize, &BTreeSet<String>) -> Result<[u8; 32], BuildError>,
+    ) -> Result<Option<Vec<Finding>>, BuildError> {
+        let changed = |(at, imprint): (usize, &Imprint)| (self.exact.get(at) != Some(&imprint.exact)).then_some(at);
+        let changed: Vec<usize> = imprints.iter().enumerate().filter_map(changed).collect();
         let of_package = |path: &String| {
             let directory = path.rsplit_once('/').map(|(directory, _)| directory.as_bytes());
             directory.is_some_and(kuz_verify::collect::in_packages)
         };
         let holds = |finding: &KeptFinding| {
-            !finding.rule.starts_with("Python") || finding.path.as_ref().is_some_and(of_package)
+            !finding.rule.starts_with("Python")
+                || OF_PACKAGES.contains(&finding.rule.as_str())
+                || finding.path.as_ref().is_some_and(of_package)
         };
-        if !same && !self.findings.iter().all(holds) {
-            return None;
+        if !changed.is_empty() && !self.findings.iter().all(holds) {
+            return Ok(None);
         }
-        self.findings.into_iter().map(KeptFinding::finding).collect()
+        for layer in changed {
+            let Some(Some(before)) = self.answers.get(layer) else { return Ok(None) };
+            if answer(layer, &self.asked)? != *before {
+                return Ok(None);
+            }
+        }
+        Ok(self.findings.into_iter().map(KeptFinding::finding).collect())
     }
 }
 
@@ -214,13 +234,13 @@ fn find<'s>(
     others: Vec<OtherStage<'s>>,
     base_layers: usize,
     allowed: &Allowed,
-) -> Result<Vec<Finding>, BuildError> {
+) -> Result<(Vec<Finding>, BTreeSet<String>), BuildError> {
     let diff_ids = &config.rootfs.diff_ids;
     let facts = facts.get(diff_ids)?;
     let index = |diff_id: &DiffId| layers.index(&Layer::Tar(diff_id.clone()));
     let stack = Stack::new(diff_ids.iter().map(index).collect::<Result<Vec<_>, _>>()?);
     let subject = Subject { config, stack, facts, others, base_layers };
-    Ok(kuz_verify::check(&subject, &|place| allowed.has(place)))
+    Ok(kuz_verify::check_asking(&subject, &|place| allowed.has(place)))
 }
 
 /// `kuz verify`: judges any image in the store. What a build found about it is taken from there.
@@ -241,7 +261,7 @@ pub fn verify(session: &Session<'_>, name: &str, allowed: &Allowed) -> Result<Ve
         for layer in Layer::of_base(0, &config.rootfs.diff_ids) {
             layers.scan(&layer)?;
         }
-        let findings = find(&layers, &facts, config, Vec::new(), base_layers(config), allowed)?;
+        let (findings, _) = find(&layers, &facts, config, Vec::new(), base_layers(config), allowed)?;
         if allowed.is_empty() {
             keep(session, &found.id, "", &findings)?;
         }
@@ -363,15 +383,26 @@ impl Execution<'_> {
         if let Some((key, imprints)) = &sight {
             let bytes = store.get(JUDGED, key).map_err(|error| BuildError::store("read a verdict", error))?;
             let judged = bytes.and_then(|bytes| serde_json::from_slice::<Judged>(&bytes).ok());
-            if let Some(findings) = judged.and_then(|judged| judged.findings_for(imprints)) {
+            let answer = |layer: usize, asked: &BTreeSet<String>| {
+                let facts = facts.get(config.rootfs.diff_ids.get(layer..=layer).unwrap_or_default())?;
+                Ok(facts.first().map(|facts| kuz_verify::imprint::answers(facts, asked)).unwrap_or_default())
+            };
+            if let Some(judged) = judged
+                && let Some(findings) = judged.findings_for(imprints, answer)?
+            {
                 return Ok(findings);
             }
         }
         let allowed = &self.request.allowed_secrets;
-        let findings = find(&self.layers, facts, config, others, self.layers_below(), allowed)?;
+        let below = self.layers_below();
+        let (findings, asked) = find(&self.layers, facts, config, others, below, allowed)?;
         if let Some((key, imprints)) = &sight {
             let exact = imprints.iter().map(|imprint| imprint.exact).collect();
-            let judged = Judged { exact, findings: findings.iter().map(KeptFinding::of).collect() };
+            let answers = facts.get(&config.rootfs.diff_ids)?.into_iter().enumerate();
+            let answers =
+                answers.map(|(at, facts)| (at >= below).then(|| kuz_verify::imprint::answers(&facts, &asked)));
+            let (answers, findings) = (answers.collect(), findings.iter().map(KeptFinding::of).collect());
+            let judged = Judged { exact, asked, answers, findings };
             let bytes = serde_json::to_vec(&judged).map_err(|error| BuildError::store("encode a verdict", error))?;
             store.put(JUDGED, key, &bytes).map_err(|error| BuildError::store("record a verdict", error))?;
         }
@@ -496,7 +527,9 @@ mod tests {
             layer: Some(0),
             advice: None,
         };
-        Judged { exact: vec![[1; 32], [2; 32]], findings: vec![finding] }
+        let asked = BTreeSet::from(["app".to_owned()]);
+        let answers = vec![None, Some([7; 32])];
+        Judged { exact: vec![[1; 32], [2; 32]], asked, answers, findings: vec![finding] }
     }
 
     #[test]
@@ -507,12 +540,23 @@ mod tests {
         for (rule, path, holds) in [
             ("PythonModuleNotFound", Some("/app/main.py"), false),
             ("PythonRecordIncomplete", Some(package), true),
-            ("PythonConsoleScriptMissing", None, false),
+            ("PythonTargetNotFound", None, false),
+            ("PythonConsoleScriptMissing", None, true),
             ("CommandNotFound", None, true),
         ] {
             assert!(rules::find(rule).is_some(), "{rule}");
-            assert_eq!(judged(rule, path).findings_for(&moved).is_some(), holds, "{rule}");
-            assert!(judged(rule, path).findings_for(&same).is_some(), "{rule}");
+            let found = |imprints: &[Imprint], answer: [u8; 32]| {
+                judged(rule, path).findings_for(imprints, |layer, asked| {
+                    assert_eq!((layer, asked.len()), (1, 1), "only what changed is asked");
+                    Ok(answer)
+                })
+            };
+            assert_eq!(found(&moved, [7; 32]).unwrap().is_some(), holds, "{rule}");
+            assert!(found(&moved, [8; 32]).unwrap().is_none(), "{rule}: another answer");
+            assert!(found(&same, [8; 32]).unwrap().is_some(), "{rule}: nobody is asked");
+            let base = [Imprint { exact: [4; 32], loose: [0; 32] }, same[1]];
+            let other = judged(rule, path).findings_for(&base, |_, _| Ok([7; 32]));
+            assert!(other.unwrap().is_none(), "{rule}: another base");
         }
     }
 

@@ -9,18 +9,25 @@ use crate::{command, elf, hygiene, python, secrets};
 
 /// Judges an image. `allowed` is asked which places may hold what looks like a secret: see [`secrets::check`].
 pub fn check(subject: &Subject<'_>, allowed: &dyn Fn(&[u8]) -> bool) -> Vec<Finding> {
+    check_asking(subject, allowed).0
+}
+
+/// As [`check`], with the names that the user's Python modules were asked for: see [`crate::imprint::answers`].
+pub fn check_asking(subject: &Subject<'_>, allowed: &dyn Fn(&[u8]) -> bool) -> (Vec<Finding>, BTreeSet<String>) {
+    let mut asked = BTreeSet::new();
     // Nothing here knows how other systems start programs.
     if !matches!(subject.config.os.as_str(), "linux" | "") {
-        return secrets::check(subject, allowed);
+        return (secrets::check(subject, allowed), asked);
     }
     let command = command::check(subject);
     let mut findings = command.findings;
     let mut reached: Option<BTreeSet<Path>> = None;
     for started in command.started {
         // Extension modules that the application is known to import are judged as strictly as the command.
-        if let Some((found, files)) = python::judge(subject, &started) {
-            findings.extend(found);
-            reached.get_or_insert_default().extend(files);
+        if let Some(judged) = python::judge(subject, &started) {
+            findings.extend(judged.findings);
+            reached.get_or_insert_default().extend(judged.reached);
+            asked.extend(judged.asked);
         }
     }
     findings.extend(elf::closure::check(subject, &command.programs, reached.as_ref()));
@@ -35,5 +42,5 @@ pub fn check(subject: &Subject<'_>, allowed: &dyn Fn(&[u8]) -> bool) -> Vec<Find
         (two.level, one.rule, &one.path, &one.message).cmp(&(one.level, two.rule, &two.path, &two.message))
     });
     findings.dedup();
-    findings
+    (findings, asked)
 }

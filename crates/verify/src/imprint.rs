@@ -2,8 +2,11 @@
 //!
 //! A layer's index and facts in, two digests out. Left out is what no check looks at: times, and the sizes of files outside
 //! of Python's packages. [`Imprint::loose`] also leaves out how far down a line stands in the user's own modules, which
-//! only shows in words: a finding about such a module holds only for layers of the same [`Imprint::exact`]. So an edit
-//! that changes neither imports nor names needs no new verdict.
+//! only shows in words: a finding about such a module holds only for layers of the same [`Imprint::exact`]. And it leaves
+//! out what names these modules bind: [`answers`] tells that of the names that were asked for. So an edit that changes
+//! neither imports nor a name that somebody imports needs no new verdict.
+
+use std::collections::BTreeSet;
 
 use kuz_image::{IndexEntry, LayerIndex, Node};
 use serde::{Deserialize, Serialize};
@@ -13,14 +16,14 @@ use crate::facts::LayerFacts;
 use crate::python::Module;
 
 /// The form of imprints. Raised when a check looks at more than before.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Digests of what the checks can see of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imprint {
     /// All of it.
     pub exact: [u8; blake3::OUT_LEN],
-    /// With lines counted only among those that matter.
+    /// Without the names that the user's modules bind, and with lines counted only among those that matter.
     pub loose: [u8; blake3::OUT_LEN],
 }
 
@@ -96,9 +99,25 @@ impl Digester {
     }
 }
 
-/// A module whose lines are numbered among those that it speaks of: their order is kept, their distance is not.
+/// What a layer's own modules, those outside of packages, answer to whoever asks for these names: whether each binds it,
+/// and between which of its imports.
+pub fn answers(facts: &LayerFacts, asked: &BTreeSet<String>) -> [u8; blake3::OUT_LEN] {
+    let mut digester = Digester::default();
+    for (path, module) in facts.modules.iter().filter(|(path, _)| !in_packages(path)) {
+        for name in asked {
+            let Some(line) = module.line_of(name) else { continue };
+            let before = module.imports.iter().filter(|import| import.line < line).count();
+            let beside = module.imports.iter().filter(|import| import.line == line).count();
+            digester.put(&(path, name, before, beside));
+        }
+    }
+    digester.finish()
+}
+
+/// A module without the names that it binds, its lines numbered among those that it speaks of: their order is kept, their
+/// distance is not.
 fn ranked(module: &Module) -> Module {
-    let mut module = module.clone();
+    let mut module = Module { bound: Vec::new(), ..module.clone() };
     let mut lines = Vec::new();
     each_line(&mut module, |line| lines.push(*line));
     lines.sort_unstable();
@@ -149,14 +168,42 @@ mod tests {
     }
 
     #[test]
+    fn names_count_where_somebody_asks_for_them() {
+        let text = "import os\ndef f():\n  return 1\nimport re\nx = 2\n";
+        let asked = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let answer = |own: &str, names: &[&str]| answers(&facts(own, "import re\n"), &asked(names));
+        for (what, own, names, same) in [
+            ("another name", "import os\ndef f():\n  return 1\nimport re\nx = 2\ny = 3\n", &["f", "x"][..], true),
+            ("a name is gone", "import os\nimport re\nx = 2\n", &["f"], false),
+            ("and nobody asks", "import os\nimport re\nx = 2\n", &["x"], true),
+            ("it comes", text, &["f", "new"], true),
+            ("it came", "import os\ndef f():\n  return 1\nimport re\nx = 2\nnew = 3\n", &["f", "new"], false),
+            ("later than an import", "import os\nimport re\ndef f():\n  return 1\nx = 2\n", &["f"], false),
+            ("further down", "import os\n\n\ndef f():\n  return 1\nimport re\nx = 2\n", &["f", "x"], true),
+        ] {
+            assert_eq!(answer(own, names) == answer(text, names), same, "{what}");
+        }
+        // A package's own names are in its imprint.
+        assert_eq!(answers(&facts(text, "f = 1\n"), &asked(&["f"])), answer(text, &["f"]));
+    }
+
+    #[test]
     fn what_a_check_may_look_at_does() {
         let text = "import os\ndef f():\n  return 1\nx = 2\n";
         let before = Imprint::of(&index(10, 1, 0o644), &facts(text, "import re\n"));
         for (what, own, theirs, mode, loose_too) in [
             ("a mode", text, "import re\n", 0o600, true),
             ("an import", "import re\ndef f():\n  return 1\nx = 2\n", "import re\n", 0o644, true),
-            ("a name", "import os\ndef g():\n  return 1\nx = 2\n", "import re\n", 0o644, true),
-            ("the order", "x = 2\nimport os\ndef f():\n  return 1\n", "import re\n", 0o644, true),
+            ("a name", "import os\ndef g():\n  return 1\nx = 2\n", "import re\n", 0o644, false),
+            (
+                "a list of names",
+                "import os\n__all__ = ['f']\ndef f():\n  return 1\nx = 2\n",
+                "import re\n",
+                0o644,
+                true,
+            ),
+            ("the order", "x = 2\nimport os\ndef f():\n  return 1\n", "import re\n", 0o644, false),
+            ("a name of a package", text, "import re\ny = 1\n", 0o644, true),
             ("a line further down", "import os\ndef f():\n  y = 1\n  return y\nx = 2\n", "import re\n", 0o644, false),
             ("a line in a package", text, "\nimport re\n", 0o644, true),
         ] {

@@ -26,7 +26,7 @@ pub mod subject;
 #[cfg(test)]
 mod testing;
 
-pub use check::check;
+pub use check::{check, check_asking};
 pub use collect::{collect, scan_and_collect};
 pub use facts::LayerFacts;
 pub use finding::{Advice, Finding, Level};

@@ -59,9 +59,7 @@ fn a_base_that_is_run_in_is_read_once() {
     let place = Place::with_registry();
     place.write("ctx/f", "content");
     // What WORKDIR and COPY must know of the base comes from unpacking it for RUN.
-    place.dockerfile(
-        "FROM busybox AS made\nWORKDIR /w\nCOPY f .\nRUN true\nFROM scratch\nCOPY --from=made /w/f /f\n",
-    );
+    place.dockerfile("FROM busybox AS made\nWORKDIR /w\nCOPY f .\nRUN true\nFROM scratch\nCOPY --from=made /w/f /f\n");
     let Some((ran, text)) = traced(&place) else { return };
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let blobs = std::fs::read_dir(place.path("store/blobs/sha256")).unwrap().map(|entry| entry.unwrap());

@@ -51,17 +51,28 @@ use crate::subject::Subject;
 
 /// What a command's Python will not manage in this image. Empty also where the image has no Python 3.
 pub fn check(subject: &Subject<'_>, command: &Argv) -> Vec<Finding> {
-    judge(subject, command).map(|judged| judged.0).unwrap_or_default()
+    judge(subject, command).map(|judged| judged.findings).unwrap_or_default()
 }
 
 /// The files, `.py` and extension modules, that a command certainly imports: real paths. What only a call, a condition or a caught
 /// failure leads to is not among them.
 pub fn reached(subject: &Subject<'_>, command: &Argv) -> BTreeSet<Path> {
-    judge(subject, command).map(|judged| judged.1).unwrap_or_default()
+    judge(subject, command).map(|judged| judged.reached).unwrap_or_default()
 }
 
-/// Both answers, for callers that need both.
-pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTreeSet<Path>)> {
+/// What is found out about a command.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// What it will not manage.
+    pub findings: Vec<Finding>,
+    /// See [`reached`].
+    pub reached: BTreeSet<Path>,
+    /// The names that the user's modules were asked for. What else they bind changes nothing here.
+    pub asked: BTreeSet<String>,
+}
+
+/// All answers, for callers that need more than one.
+pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<Judged> {
     let mut launch = Launch::read(command);
     let code = launch.code.as_deref().and_then(|code| module(b"-c.py", code.as_bytes()));
     let image = Image { subject, tree: Tree::new(subject.stack.layers()), env: &command.env, cwd: &command.cwd };
@@ -99,6 +110,8 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
         }
     }
     let reached = imports.walk.reached();
+    let mut asked = imports.walk.asked();
+    asked.extend(SETTINGS.map(str::to_owned));
     let mut findings = std::mem::take(&mut imports.findings);
     if let (Some(name), None) = (name, &started.script)
         && entry.is_some()
@@ -112,7 +125,7 @@ pub fn judge(subject: &Subject<'_>, command: &Argv) -> Option<(Vec<Finding>, BTr
     findings.extend(installed::check(&image, &python, &distributions, &reached, name));
     findings.extend(installed::foreign(&python, &foreign, needed));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    Some((findings, reached))
+    Some(Judged { findings, reached, asked })
 }
 
 /// `fastapi run` and `flask --app` take a file, and import it as a part of the packages that it lies in.
@@ -136,6 +149,9 @@ fn packages_of_scripts(image: &Image<'_>, launch: &mut Launch) {
     }
 }
 
+/// Settings of gunicorn that change where modules are looked for.
+const SETTINGS: [&str; 3] = ["chdir", "pythonpath", "wsgi_app"];
+
 /// Whether gunicorn's configuration may change where modules are looked for.
 fn moves_path(image: &Image<'_>, file: &str) -> bool {
     if file.starts_with("python:") {
@@ -145,7 +161,7 @@ fn moves_path(image: &Image<'_>, file: &str) -> bool {
     let Some(facts) = image.fact(path.as_bytes(), |facts| &facts.modules) else {
         return image.tree.at(path.as_bytes()).is_some();
     };
-    !facts.is_static() || ["chdir", "pythonpath", "wsgi_app"].iter().any(|name| facts.line_of(name).is_some())
+    !facts.is_static() || SETTINGS.iter().any(|name| facts.line_of(name).is_some())
 }
 
 /// What a command starts.

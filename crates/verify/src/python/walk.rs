@@ -4,6 +4,7 @@
 //! happen whatever the program does (`certain`), and those that need a call or a condition. Imports whose failure is
 //! caught are looked at just enough to know whether their handler runs. What cannot be told is not followed.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -81,6 +82,11 @@ struct Frame {
     failed: HashSet<u16>,
 }
 
+/// Whether a module's names are left out of its layer's loose imprint: see [`crate::imprint`].
+fn is_own(found: &Found<'_>) -> bool {
+    found.file.as_ref().is_some_and(|file| !crate::collect::in_packages(file))
+}
+
 /// Whether a module binds a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Binds {
@@ -113,11 +119,34 @@ pub(super) struct Walk<'a, 'w> {
     pub(super) problems: Vec<Problem>,
     /// The file and line that changes `sys.path` on the way.
     pub(super) path_changed: Option<(Vec<u8>, u32)>,
+    /// Names that the user's modules were asked for: of others, their sources may change without a word about it.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'a, 'w> Walk<'a, 'w> {
     pub(super) fn new(finder: &'w Finder<'a, 'w>, minor: u8) -> Self {
-        Self { finder, minor, nodes: Vec::new(), names: HashMap::new(), problems: Vec::new(), path_changed: None }
+        Self {
+            finder,
+            minor,
+            nodes: Vec::new(),
+            names: HashMap::new(),
+            problems: Vec::new(),
+            path_changed: None,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// Names that the user's modules were asked for.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
+    /// The line that binds a name at the level of a module, the user's `own` or not.
+    fn line_of(&self, own: bool, facts: &Module, name: &str) -> Option<u32> {
+        if own && !self.asked.borrow().contains(name) {
+            self.asked.borrow_mut().insert(name.to_owned());
+        }
+        facts.line_of(name)
     }
 
     /// Imports a module by name, as a command does first.
@@ -174,15 +203,16 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// Whether a module binds a name, through star imports too. Submodules are not names here.
     pub(super) fn binds(&self, dotted: &str, found: &Found<'a>, name: &str) -> Binds {
-        if found.facts.is_some_and(|facts| facts.is_static() && facts.line_of(name).is_some()) {
+        let says = |facts: &&Module| facts.is_static() && self.line_of(is_own(found), facts, name).is_some();
+        if found.facts.as_ref().is_some_and(says) {
             return Binds::Yes;
         }
-        let mut rest: Vec<(String, Option<&'a Module>, Kind, bool)> =
-            vec![(dotted.to_owned(), found.facts, found.kind, found.dirs.is_empty())];
+        let plain = |found: &Found<'_>| found.dirs.is_empty();
+        let mut rest = vec![(dotted.to_owned(), found.facts, found.kind, is_own(found), plain(found))];
         let mut visited: HashSet<String> = HashSet::new();
         let mut answer = Binds::No;
         let mut first = true;
-        while let Some((dotted, facts, kind, plain)) = rest.pop() {
+        while let Some((dotted, facts, kind, own, alone)) = rest.pop() {
             if kind == Kind::Namespace {
                 continue;
             }
@@ -194,17 +224,17 @@ impl<'a, 'w> Walk<'a, 'w> {
             let offered =
                 first || facts.all.as_ref().map_or(!name.starts_with('_'), |all| all.iter().any(|n| **n == *name));
             first = false;
-            if offered && (facts.line_of(name).is_some() || ALWAYS.contains(&name)) {
+            if offered && (self.line_of(own, facts, name).is_some() || ALWAYS.contains(&name)) {
                 return Binds::Yes;
             }
             if !offered {
                 continue;
             }
-            if self.promises_more(&dotted, facts) {
+            if self.promises_more(&dotted, own, facts) {
                 answer = Binds::Unknown;
             }
             for star in facts.stars() {
-                let package = if plain { dotted.rsplit_once('.').map_or("", |(parent, _)| parent) } else { &dotted };
+                let package = if alone { dotted.rsplit_once('.').map_or("", |(parent, _)| parent) } else { &dotted };
                 let Some(base) = absolute(package, star) else {
                     answer = Binds::Unknown;
                     continue;
@@ -218,7 +248,7 @@ impl<'a, 'w> Walk<'a, 'w> {
                         if matches!(self.finder.find(&format!("{base}.{name}")), Answer::Found(_)) {
                             answer = Binds::Unknown;
                         }
-                        rest.push((base, next.facts, next.kind, next.dirs.is_empty()));
+                        rest.push((base, next.facts, next.kind, is_own(&next), plain(&next)));
                     }
                     _ => answer = Binds::Unknown,
                 }
@@ -228,10 +258,10 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     /// Whether a module's `__all__` lists what neither its text nor its directory has: somebody else puts names into it.
-    fn promises_more(&self, dotted: &str, facts: &Module) -> bool {
+    fn promises_more(&self, dotted: &str, own: bool, facts: &Module) -> bool {
         facts.stars().next().is_none()
             && facts.all.iter().flatten().any(|name| {
-                facts.line_of(name).is_none()
+                self.line_of(own, facts, name).is_none()
                     && !ALWAYS.contains(&&**name)
                     && matches!(self.finder.find(&format!("{dotted}.{name}")), Answer::Missing(_))
             })
@@ -378,7 +408,7 @@ impl<'a, 'w> Walk<'a, 'w> {
                 // A package that is still running may bind it only later, by this very import: then it is the submodule.
                 let pending = self.names.get(&base).is_some_and(|other| {
                     let it = &self.nodes[*other];
-                    let line = found.facts.and_then(|facts| facts.line_of(name)).unwrap_or(0);
+                    let line = found.facts.and_then(|facts| self.line_of(is_own(&found), facts, name)).unwrap_or(0);
                     it.state == State::Running && line >= it.line
                 });
                 if pending && matches!(self.finder.find(&full), Answer::Found(_)) {
@@ -410,9 +440,8 @@ impl<'a, 'w> Walk<'a, 'w> {
         if other == node || it.state != State::Running || !own {
             return;
         }
-        let Some(bound) = it.found.facts.and_then(|facts| facts.line_of(name)).filter(|bound| *bound > it.line) else {
-            return;
-        };
+        let bound = it.found.facts.and_then(|facts| self.line_of(is_own(&it.found), facts, name));
+        let Some(bound) = bound.filter(|bound| *bound > it.line) else { return };
         let what = What::Cycle { module: base.to_owned(), name: name.to_owned(), line: it.line, bound };
         self.problem(node, import.line, import.place, certain, what);
     }

@@ -144,7 +144,7 @@ fn found(layers: &[String], others: &[(&str, String)], command: &str, cwd: &str,
     let config = config();
     let mut subject = subject(made, &config);
     subject.others = others.collect();
-    let findings = judge(&subject, &argv(command, cwd, env)).map(|(findings, _)| findings).unwrap_or_default();
+    let findings = judge(&subject, &argv(command, cwd, env)).unwrap_or_default().findings;
     findings.iter().map(line).collect()
 }
 

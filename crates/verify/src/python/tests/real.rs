@@ -3,6 +3,7 @@
 //! `KUZ_SITE_PACKAGES` names a directory that `pip install --target` filled, `PYTHON310_PREFIX` the Python that did it.
 
 use super::*;
+use crate::python::Judged;
 
 /// One module of each distribution that servers of the usual kind are made of.
 const MODULES: &[&str] = &[
@@ -166,7 +167,7 @@ fn a_package_that_is_taken_away_is_missed_by_both() {
         build.file("app/main.py", program.as_bytes());
         let config = config();
         let subject = subject(vec![build], &config);
-        let (findings, _) = judge(&subject, &argv("python main.py", "/app", &[])).unwrap();
+        let Judged { findings, .. } = judge(&subject, &argv("python main.py", "/app", &[])).unwrap();
         let lines: Vec<String> = findings.iter().map(line).collect();
         let errors = worst(Level::Error, &lines);
         let fails = !runs(&python, &site, &format!("sys.modules[{gone:?}] = None\n{program}"));
@@ -204,7 +205,7 @@ fn real_packages_have_no_errors() {
         began.elapsed()
     });
     println!("checked in {:?} at best", fastest.min().unwrap());
-    let (findings, reached) = judge(&subject, &argv("python main.py", "/app", &[])).unwrap();
+    let Judged { findings, reached, .. } = judge(&subject, &argv("python main.py", "/app", &[])).unwrap();
     println!("{} files reached, not importable: {bad:?}", reached.len());
     let lines: Vec<String> = findings.iter().map(line).collect();
     println!("{}", lines.join("\n"));
