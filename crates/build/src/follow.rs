@@ -1,8 +1,8 @@
-//! A layer's tar, read while it is written: a sink that tells how far it is, and a reader that stays behind it.
+//! A file of the store, read while it is written: a writer that tells how far it is, and a reader that stays behind it.
 //!
-//! In: a file of the store, and facts that will be asked for. Out: those facts soon after the last byte was written,
-//! instead of a second pass that only begins then. The reader reads what lies in the file, so it holds up nobody and
-//! nothing waits in memory. Short layers are not followed: a thread would take longer.
+//! For layers that are copied, whose facts are there soon after the last byte instead of after a second pass; and for
+//! blobs that come from a registry, which are unpacked on the way. The reader reads what lies in the file, so it holds
+//! up nobody and nothing waits in memory. Short layers are not followed: a thread would take longer.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,8 +15,61 @@ use crate::facts::{Facts, Following};
 const FOLLOWED_BYTES: u64 = 1 << 20;
 /// The reader is told each time that so much more is there.
 const STRIDE: u64 = 256 << 10;
+/// What a pipe holds at most for an ordinary user.
+const PIPE_BYTES: usize = 1 << 20;
 
-/// How far a file was written.
+/// How far a file was written, for whoever writes it. Dropped before [`Self::whole`], it was given up.
+#[derive(Debug, Default)]
+pub(crate) struct Telling {
+    progress: Arc<Progress>,
+    bytes: u64,
+    told: u64,
+    ended: bool,
+}
+
+impl Telling {
+    /// More was written: whether the readers have been told.
+    pub(crate) fn more(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        let tells = self.bytes - self.told >= STRIDE && !self.ended;
+        if tells {
+            self.told = self.bytes;
+            self.progress.tell(self.bytes, None);
+        }
+        tells
+    }
+
+    /// All was written.
+    pub(crate) fn whole(&mut self) {
+        if !self.ended {
+            self.end(End::Whole);
+        }
+    }
+
+    /// What was written so far is wrong: nobody can go on from there.
+    pub(crate) fn give_up(&mut self) {
+        if !self.ended {
+            self.end(End::GivenUp);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.ended = true;
+        self.progress.tell(self.bytes, Some(end));
+    }
+
+    /// A reader of the same file, from its beginning.
+    pub(crate) fn follower(&self, file: File) -> Follower {
+        Follower { file, at: 0, progress: Arc::clone(&self.progress) }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
 #[derive(Debug, Default)]
 struct Progress {
     reached: Mutex<Reached>,
@@ -54,9 +107,7 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Followed<'f> {
     file: File,
-    bytes: u64,
-    told: u64,
-    progress: Arc<Progress>,
+    telling: Telling,
     /// Where the facts go, if they will be asked for.
     facts: Option<&'f Facts>,
     following: Option<Following>,
@@ -65,24 +116,21 @@ pub(crate) struct Followed<'f> {
 impl<'f> Followed<'f> {
     /// Writes to `file` from its beginning.
     pub(crate) fn new(file: File, facts: Option<&'f Facts>) -> Self {
-        Self { file, bytes: 0, told: 0, progress: Arc::default(), facts, following: None }
+        Self { file, telling: Telling::default(), facts, following: None }
     }
 
     /// All was written: who reads it, if anybody does.
     pub(crate) fn finish(mut self) -> Option<Following> {
-        self.progress.tell(self.bytes, Some(End::Whole));
+        self.telling.whole();
         self.following.take()
     }
 
-    fn tell(&mut self) -> io::Result<()> {
-        self.told = self.bytes;
-        self.progress.tell(self.bytes, None);
+    fn follow(&mut self) -> io::Result<()> {
         if self.following.is_none()
-            && self.bytes >= FOLLOWED_BYTES
+            && self.telling.bytes >= FOLLOWED_BYTES
             && let Some(facts) = self.facts.take()
         {
-            let follower = Follower { file: self.file.try_clone()?, at: 0, progress: Arc::clone(&self.progress) };
-            self.following = facts.follow(follower);
+            self.following = facts.follow(self.telling.follower(self.file.try_clone()?));
         }
         Ok(())
     }
@@ -91,9 +139,8 @@ impl<'f> Followed<'f> {
 impl Write for Followed<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
-        self.bytes += written as u64;
-        if self.bytes - self.told >= STRIDE {
-            self.tell()?;
+        if self.telling.more(written as u64) {
+            self.follow()?;
         }
         Ok(written)
     }
@@ -103,21 +150,26 @@ impl Write for Followed<'_> {
     }
 }
 
-impl Drop for Followed<'_> {
-    fn drop(&mut self) {
-        let reached = *self.progress.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        if reached.ended.is_none() {
-            self.progress.tell(reached.bytes, Some(End::GivenUp));
-        }
-    }
-}
-
 /// Reads what was written so far, and waits for the rest.
 #[derive(Debug)]
 pub(crate) struct Follower {
     file: File,
     at: u64,
     progress: Arc<Progress>,
+}
+
+impl Follower {
+    /// Writes all into a pipe. Ends when there is no more to come, or when nobody reads it any longer; whoever reads finds
+    /// out from the content whether it is whole.
+    pub(crate) fn pass_on(mut self, mut pipe: File) {
+        // Fewer turns for both; where the limit is lower the pipe stays as it is.
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);
+        let mut buffer = vec![0; PIPE_BYTES / 4];
+        while let Ok(read @ 1..) = self.read(&mut buffer)
+            && let Some(piece) = buffer.get(..read)
+            && pipe.write_all(piece).is_ok()
+        {}
+    }
 }
 
 impl Read for Follower {
@@ -140,7 +192,7 @@ mod tests {
     fn pair() -> (Followed<'static>, Follower) {
         let file = tempfile::tempfile().unwrap();
         let writer = Followed::new(file.try_clone().unwrap(), None);
-        let reader = Follower { file, at: 0, progress: Arc::clone(&writer.progress) };
+        let reader = writer.telling.follower(file);
         (writer, reader)
     }
 

@@ -5,6 +5,7 @@
 //! (unpack), tar (pack). Work on one layer is done once, however many ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use kuz_image::compress::{self, Compression};
@@ -15,7 +16,9 @@ use kuz_image::{Descriptor, DiffId, Digest, IndexEntry, LayerIndex, Stack, media
 use crate::error::BuildError;
 use crate::event::Event;
 use crate::facts::Facts;
+use crate::follow::Follower;
 use crate::session::Session;
+use kuz_sandbox::{Applied, Worker};
 use kuz_store::{TreeName, TreeRecord};
 
 /// A layer, by what is known of it.
@@ -163,7 +166,7 @@ impl<'s> Layers<'s> {
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.session.cancelled()?;
         if !self.is_here(blob)? {
-            self.session.network()?.fetch_blob(self.session, &image.reference, blob)?;
+            self.session.network()?.fetch_blob(self.session, &image.reference, blob, drop)?;
         }
         Ok(blob.clone())
     }
@@ -285,20 +288,28 @@ impl<'s> Layers<'s> {
         {
             return Ok(name);
         }
+        let worker = self.session.worker()?;
+        let tree = trees.begin().map_err(failed)?;
+        let arriving = match layer {
+            Layer::Base { base, position, .. } => self.unpack_arriving(*base, *position, worker, tree.name())?,
+            _ => None,
+        };
         let blob = match layer {
             Layer::Base { base, position, .. } => self.fetch(*base, *position)?,
             _ => self.session.blob_of(diff_id)?,
         };
-        self.session.cancelled()?;
-        (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
-        let file = self.session.open_blob(&blob.digest)?;
-        let tree = trees.begin().map_err(failed)?;
-        let worker = self.session.worker()?;
         let unpack = |error| BuildError::Refused {
             action: format!("unpack layer {}", diff_id.0.short()),
             source: Box::new(error),
         };
-        let applied = worker.apply(&file, compression(&blob)?, tree.name().as_str()).map_err(unpack)?;
+        let applied = if let Some(applied) = arriving {
+            applied
+        } else {
+            self.session.cancelled()?;
+            (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
+            let file = self.session.open_blob(&blob.digest)?;
+            worker.apply(&file, compression(&blob)?, tree.name().as_str()).map_err(unpack)?
+        };
         let scanned = applied.scanned;
         let record = TreeRecord { diff_id: None, files: scanned.index.entries.len() as u64, bytes: scanned.bytes };
         self.note_scanned(diff_id, &blob, scanned)?;
@@ -309,6 +320,36 @@ impl<'s> Layers<'s> {
             identity = name;
         }
         trees.publish(tree, &identity, &record).map_err(failed)
+    }
+
+    /// Unpacks a base layer's blob while it comes in; `None` if it is here already, or has to be unpacked once it is. Nobody
+    /// sees the tree before the blob and its content have proved to be what they should be.
+    fn unpack_arriving(
+        &self,
+        base: usize,
+        position: usize,
+        worker: &Worker,
+        tree: &TreeName,
+    ) -> Result<Option<Applied>, BuildError> {
+        let Some((image, blob)) = self.source(base, position) else { return Ok(None) };
+        let turn = self.turn(Work::Fetch, &blob.digest);
+        let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.session.cancelled()?;
+        if self.is_here(blob)? {
+            return Ok(None);
+        }
+        let compression = compression(blob)?;
+        let network = self.session.network()?;
+        let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| BuildError::store("open a pipe", error))?;
+        std::thread::scope(|scope| {
+            let unpacking = scope.spawn(move || worker.apply(&File::from(reading), compression, tree.as_str()));
+            let follow = |arriving: Follower| drop(scope.spawn(move || arriving.pass_on(File::from(writing))));
+            let fetched = network.fetch_blob(self.session, &image.reference, blob, follow);
+            let applied = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // What went wrong with a blob that is whole now goes wrong again, and is told then.
+            fetched.map(|()| applied.ok())
+        })
     }
 
     /// What names a layer's tree: the layer itself, unless it passes through directories that it does not list. Those

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::BuildError;
 use crate::event::Event;
+use crate::follow::{Follower, Telling};
 use crate::request::Machine;
 use crate::session::Session;
 
@@ -80,12 +81,13 @@ impl Network {
         self.wait(session, self.client.resolve(reference, platform), |error| remote(action, error))
     }
 
-    /// A blob into the store, verified by its digest.
+    /// A blob into the store, verified by its digest. `follow` gets a reader that stays behind what has come.
     pub(crate) fn fetch_blob(
         &self,
         session: &Session<'_>,
         reference: &str,
         blob: &Descriptor,
+        follow: impl FnOnce(Follower),
     ) -> Result<(), BuildError> {
         let parsed: Reference =
             reference.parse().map_err(|error| BuildError::input(format!("`{reference}`: {error}")))?;
@@ -93,7 +95,11 @@ impl Network {
         let writer = session.store.blob_writer_for(blob.digest.algorithm()).map_err(failed)?;
         let file = writer.file().try_clone().map_err(|error| BuildError::store("write to the store", error))?;
         (session.events)(Event::FetchStarted { digest: blob.digest.to_string(), bytes: blob.size });
-        let mut sink = Sink { session, digest: blob.digest.to_string(), file, bytes: 0, told: 0, failure: None };
+        let telling = Telling::default();
+        let same = file.try_clone().map_err(|error| BuildError::store("write to the store", error))?;
+        follow(telling.follower(same));
+        let digest = blob.digest.to_string();
+        let mut sink = Sink { session, digest, file, telling, bytes: 0, told: 0, failure: None };
         let action = format!("fetch layer {} of `{}`", blob.digest.short(), parsed.familiar());
         let fetched = self.client.fetch_blob(&parsed, blob, &mut sink);
         let outcome = self.wait(session, fetched, |error| remote(action, error));
@@ -102,6 +108,7 @@ impl Network {
             return Err(BuildError::store("write to the store", error));
         }
         outcome?;
+        sink.telling.whole();
         writer
             .commit_digest(&blob.digest, blob.size)
             .map_err(|error| BuildError::store("write to the store", error))?;
@@ -120,6 +127,7 @@ struct Sink<'s> {
     session: &'s Session<'s>,
     digest: String,
     file: File,
+    telling: Telling,
     bytes: u64,
     told: u64,
     failure: Option<io::Error>,
@@ -140,6 +148,7 @@ impl BlobSink for Sink<'_> {
         let outcome = self.file.write_all(bytes);
         self.note(outcome)?;
         self.bytes += bytes.len() as u64;
+        self.telling.more(bytes.len() as u64);
         if self.bytes - self.told >= PROGRESS_BYTES {
             self.told = self.bytes;
             (self.session.events)(Event::FetchProgress { digest: self.digest.clone(), bytes: self.bytes });
@@ -149,6 +158,7 @@ impl BlobSink for Sink<'_> {
 
     fn restart(&mut self) -> io::Result<()> {
         (self.bytes, self.told) = (0, 0);
+        self.telling.give_up();
         let outcome = self.file.set_len(0).and_then(|()| self.file.rewind());
         self.note(outcome)
     }

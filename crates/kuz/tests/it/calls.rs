@@ -1,6 +1,7 @@
 //! Which system calls builds make, seen from outside by strace.
 //!
-//! With nothing changed: no process, thread, socket, mount or namespace is made. With a new base: its layers are read once.
+//! With nothing changed: no process, thread, socket, mount or namespace is made. With a new base: its layers are read as they
+//! come in, and not again.
 
 use crate::kit::{Place, Ran, can_run, skip};
 
@@ -52,13 +53,13 @@ fn traced(place: &Place) -> Option<(Ran, String)> {
 }
 
 #[test]
-fn a_base_that_is_run_in_is_read_once() {
+fn a_base_that_is_run_in_is_read_as_it_comes_in() {
     if !can_run() {
         return;
     }
     let place = Place::with_registry();
     place.write("ctx/f", "content");
-    // What WORKDIR and COPY must know of the base comes from unpacking it for RUN.
+    // What WORKDIR and COPY must know of the base comes from unpacking it for RUN, which goes on while it is fetched.
     place.dockerfile("FROM busybox AS made\nWORKDIR /w\nCOPY f .\nRUN true\nFROM scratch\nCOPY --from=made /w/f /f\n");
     let Some((ran, text)) = traced(&place) else { return };
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -69,7 +70,7 @@ fn a_base_that_is_run_in_is_read_once() {
         name.starts_with("openat") && arguments.contains(&largest) && arguments.contains("O_RDONLY")
     };
     let opened: Vec<_> = text.lines().filter_map(call).filter(opened).collect();
-    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert!(opened.is_empty(), "{opened:?}");
 }
 
 #[test]

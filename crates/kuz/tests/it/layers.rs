@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use kuz_image::Digest;
 use kuz_image::tar::{Header, Kind, TarWriter};
-use kuz_testkit::registry::TestImage;
+use kuz_testkit::registry::{Action, Fault, TestImage};
 
 use crate::kit::{Place, can_run};
 
@@ -156,4 +157,38 @@ fn a_lost_index_is_made_again() {
     place.write("ctx/b", "other");
     let ran = place.build(&[]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+/// Layers are unpacked while they come in: what was wrong on the way must not be in the tree.
+#[test]
+fn a_base_that_arrives_in_pieces_is_unpacked_whole() {
+    if !can_run() {
+        return;
+    }
+    let busybox = crate::base::busybox().unwrap().layers.remove(0);
+    // Hardly compressible, and much longer than what a reader is told at a time.
+    let text: String = (0..400_000_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let large = tar(&[("large", Kind::File, 0o644, 0, &text)]);
+    let digest = Digest::of(text.as_bytes());
+    let cut = || Action::CutAfter(1_500_000);
+    for (what, faults, code) in [
+        ("as it is", vec![], 0),
+        ("broken off and resumed", vec![cut()], 0),
+        ("broken off twice", vec![cut(), cut()], 0),
+        ("broken off, wrong after that, then from the beginning", vec![cut(), Action::Corrupt], 0),
+        ("wrong", vec![Action::Corrupt], 7),
+    ] {
+        let place = Place::with_registry();
+        let registry = place.registry.as_ref().unwrap();
+        let image = TestImage::new(vec![busybox.clone(), large.clone()]);
+        let put = registry.put_image("library/large", "latest", &image).unwrap();
+        for action in faults {
+            registry.fault(Fault::on(put.layers[1].digest.hex(), action).method("GET").times(1));
+        }
+        place.dockerfile(&format!("FROM large\nRUN test \"$(sha256sum < /large)\" = \"{}  -\"\n", digest.hex()));
+        let ran = place.build(&["-t", "app"]);
+        assert_eq!(ran.code, code, "{what}: {}", ran.stderr);
+        registry.clear_faults();
+        assert_eq!(place.build(&["-t", "app"]).code, 0, "{what}: and again");
+    }
 }
