@@ -239,7 +239,8 @@ fn an_edit_that_no_check_can_see_is_not_judged_again() {
     assert!(records(&place, "facts").len() > 2);
     for (edit, all) in [
         ("import os\ndef app():\n    return 2  # two\n", false),
-        ("import os\ndef app():\n    return 2\ndef other(): pass\n", true),
+        ("import os\ndef app():\n    return 2\ndef other(): pass\n", false),
+        ("import os\nimport re\ndef app():\n    return 2\ndef other(): pass\n", true),
     ] {
         forget();
         place.write("ctx/main.py", edit);

@@ -489,6 +489,42 @@ fn errors_are_what_is_wrong_and_nothing_else() {
     }
 }
 
+/// What loose imprints leave out, the names that the user's modules bind, changes no verdict but where an answer changes.
+#[test]
+fn names_that_nobody_asks_for_change_no_verdict() {
+    let config = config();
+    let (mut alike, mut other) = (0, 0);
+    for (name, command, lines, _) in CASES {
+        let layers = [PYTHON, UVICORN, lines].map(|lines| {
+            let mut layer = Build::default();
+            layer.lines(lines);
+            layer
+        });
+        let verdict = |own: &LayerFacts| {
+            let mut layers = layers.to_vec();
+            layers[2].facts = own.clone();
+            let judged = judge(&subject(layers, &config), &argv(command, "/app", &[])).unwrap_or_default();
+            let findings: Vec<_> = judged.findings.iter().map(|finding| (finding.level, finding.rule)).collect();
+            (findings, judged.asked)
+        };
+        let own = &layers[2].facts;
+        let (before, asked) = verdict(own);
+        for (path, module) in own.modules.iter().filter(|(path, _)| !crate::collect::in_packages(path)) {
+            for at in 0..module.bound.len() {
+                let mut edited = own.clone();
+                let gone = edited.modules.get_mut(path).unwrap().bound.remove(at);
+                if crate::imprint::answers(&edited, &asked) == crate::imprint::answers(own, &asked) {
+                    assert_eq!(verdict(&edited).0, before, "{name}: without {} of {}", gone.0, path.escape_ascii());
+                    alike += 1;
+                } else {
+                    other += usize::from(verdict(&edited).0 != before);
+                }
+            }
+        }
+    }
+    assert!(alike > 50 && other > 20, "{alike} {other}");
+}
+
 /// Warnings and notes about what is installed, by whole image.
 #[test]
 fn what_is_installed_is_judged() {
