@@ -61,6 +61,9 @@ pub(crate) struct BaseImage {
     pub(crate) blobs: Vec<Descriptor>,
 }
 
+/// Compressed layers that are worth a sync ahead of time: it takes a disk some tenths of a second to write what is in them.
+const AHEAD_BYTES: u64 = 16 << 20;
+
 /// What one thread at a time does with a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
@@ -117,6 +120,14 @@ impl<'s> Layers<'s> {
     fn source(&self, base: usize, position: usize) -> Option<(&BaseImage, &Descriptor)> {
         let image = self.bases.get(base)?;
         Some((image, image.blobs.get(position)?))
+    }
+
+    /// How long a base layer's blob is; 0 for what was made here.
+    fn blob_bytes(&self, layer: &Layer) -> u64 {
+        match layer {
+            Layer::Base { base, position, .. } => self.source(*base, *position).map_or(0, |(_, blob)| blob.size),
+            Layer::Tar(_) | Layer::Tree { .. } => 0,
+        }
     }
 
     /// One worker at a time for this content.
@@ -417,15 +428,17 @@ impl<'s> Layers<'s> {
     /// The trees of these places in a stack, made side by side where several are missing.
     pub(crate) fn trees(&self, stack: &[Layer], places: &[usize]) -> Result<Vec<String>, BuildError> {
         let trees = self.session.trees()?;
-        let mut missing = 0;
+        let (mut missing, mut bytes) = (0, 0);
         for (at, layer) in places.iter().filter_map(|&at| Some((at, stack.get(at)?))) {
             if let Layer::Base { diff_id, .. } | Layer::Tar(diff_id) = layer {
                 let found = match self.identity(stack, at, diff_id)? {
                     Some(identity) => trees.find(&identity),
                     None => Ok(None),
                 };
-                missing +=
-                    usize::from(found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none());
+                if found.map_err(|error| BuildError::store("read a tree's record", error))?.is_none() {
+                    missing += 1;
+                    bytes = self.blob_bytes(layer).saturating_add(bytes);
+                }
             }
         }
         let one = |at: usize| self.tree(stack, at).map(String::from);
@@ -436,6 +449,10 @@ impl<'s> Layers<'s> {
         self.session.worker()?;
         let made = side_by_side(places.iter().copied(), missing > 1, one)?;
         drop(waiting);
+        if bytes >= AHEAD_BYTES {
+            // Whatever runs in them now leaves the medium idle.
+            self.session.store.sync_ahead();
+        }
         if let Some(facts) = &self.facts {
             facts.arrived(stack.iter().filter_map(|layer| match layer {
                 Layer::Base { diff_id, .. } | Layer::Tar(diff_id) => Some(diff_id),

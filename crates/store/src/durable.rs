@@ -141,6 +141,13 @@ impl Store {
         Ok(())
     }
 
+    /// Much was written, and time will pass until [`Self::sync`]: the medium may begin now.
+    pub fn sync_ahead(&self) {
+        if self.options.durable {
+            self.disk.sync_ahead();
+        }
+    }
+
     /// The note without what is damaged in it.
     pub(crate) fn notes_text(&self) -> Result<String, DiskError> {
         Ok(self.notes()?.iter().map(|(boot, generation)| line(boot, *generation)).collect())
