@@ -102,6 +102,19 @@ impl Outcome {
     }
 }
 
+/// Layers, each for the first thread that asks.
+struct Turns<'l>(Mutex<std::slice::Iter<'l, Layer>>);
+
+impl<'l> Turns<'l> {
+    fn new(layers: &'l [Layer]) -> Self {
+        Self(Mutex::new(layers.iter()))
+    }
+
+    fn next(&self) -> Option<&'l Layer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
 impl<'a> Stand<'a> {
     /// On nothing.
     pub(crate) fn bare(stage: &'a Stage) -> Self {
@@ -140,7 +153,7 @@ impl<'a> Execution<'a> {
     pub(crate) fn run(&self) -> Result<Stages, BuildError> {
         crate::supported::check(self.plan, self.inputs)?;
         let failure = FirstFailure::default();
-        let wanted = self.wanted_beside()?;
+        let (wanted, later) = self.wanted_beside()?;
         let target = self.target_stages();
         if let Some(lowest) = target.iter().find_map(|at| self.plan.stages.get(*at))
             && let Base::Image(source) = &lowest.base
@@ -155,39 +168,69 @@ impl<'a> Execution<'a> {
         let done = if wanted.is_empty() {
             stages()
         } else {
-            let queue = Mutex::new(wanted.into_iter());
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let fetch = || {
-                while let Some(layer) = next() {
-                    if let Err(error) = self.layers.scan_beside(&layer) {
-                        failure.note(self.session, error);
-                    }
+            let (fetch, read) = (Turns::new(&wanted), Turns::new(&wanted));
+            let note = |outcome: Result<(), BuildError>| {
+                if let Err(error) = outcome {
+                    failure.note(self.session, error);
+                }
+            };
+            let transfer = || {
+                while let Some(layer) = fetch.next() {
+                    note(self.layers.fetch_only(layer));
+                }
+                while let Some(layer) = read.next() {
+                    note(self.layers.scan_beside(layer));
                 }
             };
             std::thread::scope(|scope| {
-                for _ in 0..TRANSFERS {
-                    scope.spawn(fetch);
+                for _ in 0..TRANSFERS.min(wanted.len()) {
+                    scope.spawn(transfer);
                 }
                 stages()
             })
         };
-        failure.take().map_or(Ok(done), Err)
+        if let Some(error) = failure.take() {
+            return Err(error);
+        }
+        self.layers.scan_each(&later)?;
+        Ok(done)
     }
 
-    /// The layers of the target's base that are not here yet: they come in beside the steps, and a failure to get one
-    /// ends the build at once. A build that only pushes may never need them.
-    fn wanted_beside(&self) -> Result<Vec<Layer>, BuildError> {
-        let Some(target) = self.plan.stages.last() else { return Ok(Vec::new()) };
-        if self.only_pushes() {
-            return Ok(Vec::new());
-        }
-        let mut wanted = Vec::new();
+    /// The layers of the target's base that are not here yet. The first come in beside the steps, and a failure to get one ends
+    /// the build at once; the others lie below a RUN, which unpacks them as they come in, and are looked at when the
+    /// stages are done. A build that only pushes may never need them.
+    fn wanted_beside(&self) -> Result<(Vec<Layer>, Vec<Layer>), BuildError> {
+        let (mut beside, mut later) = (Vec::new(), Vec::new());
+        let Some(target) = self.plan.stages.last().filter(|_| !self.only_pushes()) else { return Ok((beside, later)) };
+        let below_runs = self.below_runs();
         for layer in self.base_layers(&target.base) {
-            if !self.is_here(&layer)? {
-                wanted.push(layer);
+            if self.is_here(&layer)? {
+                continue;
+            }
+            match &layer {
+                Layer::Base { diff_id, .. } if below_runs.contains(diff_id) => later.push(layer),
+                _ => beside.push(layer),
             }
         }
-        Ok(wanted)
+        Ok((beside, later))
+    }
+
+    /// The layers of all images on which a stage runs something, itself or in a stage that stands on it.
+    fn below_runs(&self) -> BTreeSet<&DiffId> {
+        let mut layers = BTreeSet::new();
+        let stages = &self.plan.stages;
+        for stage in stages.iter().filter(|stage| stage.steps.iter().any(|step| matches!(step.op, Op::Run(_)))) {
+            let below = |stage: &&'a Stage| match stage.base {
+                Base::Stage(id) => stages.get(id.0),
+                Base::Image(_) | Base::Scratch => None,
+            };
+            // A stage stands on an earlier one: there are no more steps down than stages.
+            let lowest = std::iter::successors(Some(stage), below).take(stages.len()).last();
+            if let Some(Stage { base: Base::Image(source), .. }) = lowest {
+                layers.extend(&source.layers);
+            }
+        }
+        layers
     }
 
     /// The image goes to a registry and nowhere else, and is not started either.

@@ -1,12 +1,13 @@
 //! Facts about layers: from the store, or collected from their tars beside the steps.
 //!
-//! A layer is wanted as soon as it is known and read once its tar is in the store, on threads of its own, which begin
-//! with the first step that misses: a build that does nothing starts none. Whoever wants the facts in the end helps with
+//! A layer is wanted as soon as it is known and read once its tar is in the store, or while it is written there, on threads of
+//! its own, which begin with the first step that misses: a build that does nothing starts none. Whoever wants the facts in the end helps with
 //! what is left and waits for the rest. Facts are kept in the store by diff id, with an imprint of each layer: where that is
 //! enough to know an earlier verdict again, the facts themselves are not even read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -158,14 +159,13 @@ impl Facts {
         let (named, name) = mpsc::channel::<DiffId>();
         let work = move || {
             let tar = Stoppable { source: tar, shared: &shared };
-            let facts = kuz_verify::collect(tar);
+            let facts = guarded(|| kuz_verify::collect(tar).ok()).map(Arc::new);
             // Nobody names what was not finished.
             let Ok(diff_id) = name.recv() else { return };
-            let facts = facts.ok().map(Arc::new);
             if let Some(facts) = &facts {
                 // Without them they are collected again.
-                let record = || drop(shared.store.record_facts(&diff_id, &facts.to_bytes()));
-                rayon::join(record, || drop(shared.make_imprint(&diff_id, facts)));
+                let _ = shared.store.record_facts(&diff_id, &facts.to_bytes());
+                let _ = guarded(|| shared.make_imprint(&diff_id, facts).ok());
             }
             shared.done(&diff_id, facts.as_ref());
         };
@@ -259,7 +259,7 @@ impl Drop for Facts {
         drop(self.shared.state());
         self.shared.changed.notify_all();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A thread that panicked has left no facts, which whoever asked for them has seen.
+            // Panics end in `guarded`.
             let _ = thread.join();
         }
     }
@@ -289,10 +289,10 @@ impl Shared {
             state.busy.insert(diff_id.clone());
             drop(state);
             // What went wrong is met again by whoever asks for this layer.
-            let read = match depth {
+            let read = guarded(|| match depth {
                 Depth::Stored => self.prepare(&diff_id).ok().flatten(),
                 Depth::Read => self.read(&diff_id).ok(),
-            };
+            });
             self.done(&diff_id, read.as_ref());
         }
     }
@@ -350,6 +350,12 @@ impl Shared {
         }
         Err(FactsError::NotHere)
     }
+}
+
+/// What a thread's work gives. A panic, which has been told by then, gives nothing: whoever waits for the layer must not
+/// wait for ever, and meets it again.
+fn guarded<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok().flatten()
 }
 
 /// A source that ends with an error when nobody wants its content any more.

@@ -125,14 +125,15 @@ impl<'f> Followed<'f> {
         self.following.take()
     }
 
-    fn follow(&mut self) -> io::Result<()> {
+    /// Begins to have it read. Where that cannot be, the facts are collected later.
+    fn follow(&mut self) {
         if self.following.is_none()
             && self.telling.bytes >= FOLLOWED_BYTES
             && let Some(facts) = self.facts.take()
+            && let Ok(file) = self.file.try_clone()
         {
-            self.following = facts.follow(self.telling.follower(self.file.try_clone()?));
+            self.following = facts.follow(self.telling.follower(file));
         }
-        Ok(())
     }
 }
 
@@ -140,7 +141,7 @@ impl Write for Followed<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
         if self.telling.more(written as u64) {
-            self.follow()?;
+            self.follow();
         }
         Ok(written)
     }
@@ -159,8 +160,8 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Writes all into a pipe. Ends when there is no more to come, or when nobody reads it any longer; whoever reads finds
-    /// out from the content whether it is whole.
+    /// Writes all into a pipe. Ends when there is no more to come, or when nobody reads it any longer: the pipe's end does
+    /// not say that all was there.
     pub(crate) fn pass_on(mut self, mut pipe: File) {
         // Fewer turns for both; where the limit is lower the pipe stays as it is.
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);

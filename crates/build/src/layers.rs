@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kuz_image::compress::{self, Compression};
 use kuz_image::index::Node;
@@ -64,6 +64,9 @@ pub(crate) struct BaseImage {
 /// Compressed layers that are worth a sync ahead of time: it takes a disk some tenths of a second to write what is in them.
 const AHEAD_BYTES: u64 = 16 << 20;
 
+/// Layers that are worked on at a time: more gain nothing, and each takes threads, descriptors and a pipe.
+const SIDE_BY_SIDE: usize = 16;
+
 /// What one thread at a time does with a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
@@ -91,6 +94,17 @@ pub(crate) struct Layers<'s> {
     /// How many steps wait for trees: what can be done later leaves them the processors.
     waiting: Mutex<usize>,
     ready: Condvar,
+}
+
+/// What came of unpacking a layer while it was fetched.
+#[derive(Debug)]
+enum Arriving {
+    /// Nothing: its blob is in the store already.
+    Here,
+    /// It was unpacked, whatever it was.
+    Unpacked(Applied),
+    /// It could not be: its blob is in the store now.
+    Failed,
 }
 
 /// A step waits for trees as long as this is there.
@@ -187,11 +201,21 @@ impl<'s> Layers<'s> {
         self.pass(layer, false)
     }
 
-    /// The same for a layer that no step waits for: its blob comes in at once, it is read once no step waits for trees.
-    pub(crate) fn scan_beside(&self, layer: &Layer) -> Result<(), BuildError> {
-        if let Layer::Base { base, position, .. } = layer {
-            self.fetch(*base, *position)?;
+    /// A base layer's blob is in the store afterwards; it is not read.
+    pub(crate) fn fetch_only(&self, layer: &Layer) -> Result<(), BuildError> {
+        match layer {
+            Layer::Base { base, position, .. } => self.fetch(*base, *position).map(|_| ()),
+            Layer::Tar(_) | Layer::Tree { .. } => Ok(()),
         }
+    }
+
+    /// As [`Self::scan`], for several, side by side.
+    pub(crate) fn scan_each(&self, layers: &[Layer]) -> Result<(), BuildError> {
+        side_by_side(layers.iter(), layers.len() > 1, |layer| self.scan(layer)).map(|_| ())
+    }
+
+    /// As [`Self::scan`], once no step waits for trees.
+    pub(crate) fn scan_beside(&self, layer: &Layer) -> Result<(), BuildError> {
         let waiting = self.waiting();
         drop(self.ready.wait_while(waiting, |waiting| *waiting > 0).unwrap_or_else(PoisonError::into_inner));
         self.scan(layer)
@@ -255,11 +279,10 @@ impl<'s> Layers<'s> {
             if let Layer::Base { diff_id, .. } = layer
                 && !self.session.has_index(diff_id)?
             {
-                missing.push(layer);
+                missing.push(layer.clone());
             }
         }
-        let several = missing.len() > 1;
-        side_by_side(missing.into_iter(), several, |layer| self.scan(layer)).map(|_| ())
+        self.scan_each(&missing)
     }
 
     /// The path index, without unpacking where the layer's tar was seen.
@@ -300,10 +323,10 @@ impl<'s> Layers<'s> {
             return Ok(name);
         }
         let worker = self.session.worker()?;
-        let tree = trees.begin().map_err(failed)?;
+        let mut tree = trees.begin().map_err(failed)?;
         let arriving = match layer {
             Layer::Base { base, position, .. } => self.unpack_arriving(*base, *position, worker, tree.name())?,
-            _ => None,
+            _ => Arriving::Here,
         };
         let blob = match layer {
             Layer::Base { base, position, .. } => self.fetch(*base, *position)?,
@@ -313,13 +336,18 @@ impl<'s> Layers<'s> {
             action: format!("unpack layer {}", diff_id.0.short()),
             source: Box::new(error),
         };
-        let applied = if let Some(applied) = arriving {
-            applied
-        } else {
-            self.session.cancelled()?;
-            (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
-            let file = self.session.open_blob(&blob.digest)?;
-            worker.apply(&file, compression(&blob)?, tree.name().as_str()).map_err(unpack)?
+        let applied = match arriving {
+            // A transfer that began anew ends early for whoever follows it, which need not be an error to the worker.
+            Arriving::Unpacked(applied) if applied.scanned.diff_id == *diff_id => applied,
+            other => {
+                if !matches!(other, Arriving::Here) {
+                    tree = trees.begin().map_err(failed)?;
+                }
+                self.session.cancelled()?;
+                (self.session.events)(Event::Unpacking { diff_id: diff_id.to_string() });
+                let file = self.session.open_blob(&blob.digest)?;
+                worker.apply(&file, compression(&blob)?, tree.name().as_str()).map_err(unpack)?
+            }
         };
         let scanned = applied.scanned;
         let record = TreeRecord { diff_id: None, files: scanned.index.entries.len() as u64, bytes: scanned.bytes };
@@ -333,21 +361,21 @@ impl<'s> Layers<'s> {
         trees.publish(tree, &identity, &record).map_err(failed)
     }
 
-    /// Unpacks a base layer's blob while it comes in; `None` if it is here already, or has to be unpacked once it is. Nobody
-    /// sees the tree before the blob and its content have proved to be what they should be.
+    /// Unpacks a base layer's blob while it comes in, if it is not here already. Nobody sees the tree before the blob and its
+    /// content have proved to be what they should be.
     fn unpack_arriving(
         &self,
         base: usize,
         position: usize,
         worker: &Worker,
         tree: &TreeName,
-    ) -> Result<Option<Applied>, BuildError> {
-        let Some((image, blob)) = self.source(base, position) else { return Ok(None) };
+    ) -> Result<Arriving, BuildError> {
+        let Some((image, blob)) = self.source(base, position) else { return Ok(Arriving::Here) };
         let turn = self.turn(Work::Fetch, &blob.digest);
         let _guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.session.cancelled()?;
         if self.is_here(blob)? {
-            return Ok(None);
+            return Ok(Arriving::Here);
         }
         let compression = compression(blob)?;
         let network = self.session.network()?;
@@ -359,7 +387,7 @@ impl<'s> Layers<'s> {
             let fetched = network.fetch_blob(self.session, &image.reference, blob, follow);
             let applied = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // What went wrong with a blob that is whole now goes wrong again, and is told then.
-            fetched.map(|()| applied.ok())
+            fetched.map(|()| applied.map_or(Arriving::Failed, Arriving::Unpacked))
         })
     }
 
@@ -482,8 +510,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Work on each of these, on a thread each if there are `several`.
-fn side_by_side<I: Send, T: Send>(
+/// Work on each of these, on several threads if there are `several`; what came of each, in their order.
+fn side_by_side<I: Send, T: Send + Sync>(
     items: impl Iterator<Item = I>,
     several: bool,
     work: impl Fn(I) -> Result<T, BuildError> + Sync,
@@ -491,11 +519,21 @@ fn side_by_side<I: Send, T: Send>(
     if !several {
         return items.map(work).collect();
     }
-    let work = &work;
+    let items: Vec<I> = items.collect();
+    let results: Vec<OnceLock<Result<T, BuildError>>> = items.iter().map(|_| OnceLock::new()).collect();
+    let count = items.len().min(SIDE_BY_SIDE);
+    let queue = Mutex::new(items.into_iter().zip(&results));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     std::thread::scope(|scope| {
-        let jobs: Vec<_> = items.map(|item| scope.spawn(move || work(item))).collect();
-        jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
+        for _ in 0..count {
+            scope.spawn(|| {
+                while let Some((item, result)) = next() {
+                    let _ = result.set(work(item));
+                }
+            });
+        }
+    });
+    results.into_iter().map(|result| result.into_inner().unwrap_or(Err(BuildError::Cancelled))).collect()
 }
 
 /// Directories that a layer's entries lie in and that it does not list itself, in order.

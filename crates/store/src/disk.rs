@@ -371,11 +371,13 @@ impl Disk {
         self.gate(ACTION, ".", Needs::Space)?;
         retry_on_intr(|| sys::syncfs(self.root.as_fd())).map_err(|errno| DiskError::new(ACTION, ".", errno))
     }
+
     /// Has the kernel begin to write what [`Self::sync_all`] will wait for, beside everything else. A hint: nothing depends on
     /// it, and it is no call that a fault could hit.
     pub(crate) fn sync_ahead(&self) {
-        let Ok(root) = self.root.try_clone() else { return };
-        // Where there is no thread, or an error, the sync that counts takes longer or tells it.
+        // A descriptor of its own: the kernel tells each of them once that something could not be written, and the sync
+        // that counts must hear of it.
+        let Ok(root) = self.open("open directory", ".", OFlags::RDONLY | OFlags::DIRECTORY, 0) else { return };
         let ahead = std::thread::Builder::new().name("sync".into());
         drop(ahead.spawn(move || retry_on_intr(|| sys::syncfs(root.as_fd()))));
     }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
 use kuz_image::index::components;
@@ -183,7 +184,12 @@ impl Collector {
     fn read_sources(&mut self) {
         let sources = std::mem::take(&mut self.sources);
         self.sources_bytes = 0;
-        let read = |(path, content): (Path, Vec<u8>)| python::module(&path, &content).map(|module| (path, module));
+        // Nothing is known about a source on which the parser, which is not ours, or its lexer fails.
+        let read = |(path, content): (Path, Vec<u8>)| {
+            let module = catch_unwind(AssertUnwindSafe(|| python::module(&path, &content)));
+            let unread = || Some(python::Module { unread: true, ..python::Module::default() });
+            module.unwrap_or_else(|_| unread()).map(|module| (path, module))
+        };
         // A few are read before threads have started.
         if sources.len() < BATCH / 8 {
             self.facts.modules.extend(sources.into_iter().filter_map(read));
@@ -204,7 +210,7 @@ impl Collector {
         while self.batches.len() > left
             && let Some(batch) = self.batches.pop_front()
         {
-            // A batch that failed has shown nothing.
+            // A pool that ends before its work has shown nothing.
             self.facts.modules.extend(batch.recv().unwrap_or_default());
         }
         if left == 0 {

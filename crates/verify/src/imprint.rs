@@ -42,7 +42,14 @@ impl Imprint {
             };
             common.put(&(path, node, mode, uid, gid));
         }
-        let (packages, own): (Vec<_>, Vec<_>) = modules.iter().partition(|(path, _)| in_packages(path));
+        // A package's file may be another name of a file that lies elsewhere.
+        let target = |(path, entry): (&Vec<u8>, &IndexEntry)| match &entry.node {
+            Node::Hardlink(target) if in_packages(path) => Some(target.clone()),
+            _ => None,
+        };
+        let shared: BTreeSet<Vec<u8>> = entries.iter().filter_map(target).collect();
+        let is_packages = |(path, _): &(&Vec<u8>, &Module)| in_packages(path) || shared.contains(*path);
+        let (packages, own): (Vec<_>, Vec<_>) = modules.iter().partition(is_packages);
         common.put(&own.len());
         for module in packages {
             common.put(&module);
@@ -165,6 +172,20 @@ mod tests {
         assert_eq!(Imprint::of(&index(20, 2, 0o644), &after), before);
         assert_eq!(Imprint::from_bytes(&before.to_bytes()), Some(before));
         assert_eq!(Imprint::from_bytes(b"x"), None);
+    }
+
+    #[test]
+    fn a_module_that_a_package_shares_is_the_packages() {
+        let link = |target: &str| {
+            let mut index = index(10, 1, 0o644);
+            let node = Node::Hardlink(target.into());
+            index.entries.get_mut(THEIRS).unwrap().node = node;
+            index
+        };
+        for (target, alike) in [("app/main.py", false), ("app/other.py", true)] {
+            let of = |own: &str| Imprint::of(&link(target), &facts(own, "import re\n")).loose;
+            assert_eq!(of("x = 1\n") == of("y = 1\n"), alike, "{target}");
+        }
     }
 
     #[test]

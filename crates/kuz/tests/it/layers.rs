@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kuz_image::Digest;
 use kuz_image::tar::{Header, Kind, TarWriter};
-use kuz_testkit::registry::{Action, Fault, TestImage};
+use kuz_testkit::registry::{Action, Fault, Squeeze, TestImage};
 
 use crate::kit::{Place, can_run};
 
@@ -167,28 +167,39 @@ fn a_base_that_arrives_in_pieces_is_unpacked_whole() {
     }
     let busybox = crate::base::busybox().unwrap().layers.remove(0);
     // Hardly compressible, and much longer than what a reader is told at a time.
-    let text: String = (0..400_000_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
-    let large = tar(&[("large", Kind::File, 0o644, 0, &text)]);
-    let digest = Digest::of(text.as_bytes());
-    let cut = || Action::CutAfter(1_500_000);
-    for (what, faults, code) in [
-        ("as it is", vec![], 0),
-        ("broken off and resumed", vec![cut()], 0),
-        ("broken off twice", vec![cut(), cut()], 0),
-        ("broken off, wrong after that, then from the beginning", vec![cut(), Action::Corrupt], 0),
-        ("wrong", vec![Action::Corrupt], 7),
+    let text: String = (0..120_000_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let large = tar(&[("first", Kind::File, 0o644, 0, "x"), ("large", Kind::File, 0o644, 0, &text)]);
+    let small = tar(&[("small", Kind::File, 0o644, 0, "x")]);
+    let check = format!("RUN test \"$(sha256sum < /large)\" = \"{}  -\"", Digest::of(text.as_bytes()).hex());
+    // 1,024 bytes on, a plain layer has a whole entry and may end, as far as a reader of tars can tell.
+    let cut = |at: usize| Action::CutAfter(at);
+    for (what, squeeze, faults, code) in [
+        ("as it is", Squeeze::Gzip, vec![], 0),
+        ("plain", Squeeze::Plain, vec![], 0),
+        ("broken off and resumed", Squeeze::Gzip, vec![cut(600_000)], 0),
+        ("broken off twice", Squeeze::Gzip, vec![cut(600_000), cut(600_000)], 0),
+        ("wrong after that, then from the beginning", Squeeze::Gzip, vec![cut(600_000), Action::Corrupt], 0),
+        ("anew, when nothing was passed on", Squeeze::Plain, vec![cut(1024), Action::IgnoreRange], 0),
+        ("anew, in a plain one", Squeeze::Plain, vec![cut(600_000), Action::Corrupt], 0),
+        ("wrong", Squeeze::Gzip, vec![Action::Corrupt], 7),
     ] {
         let place = Place::with_registry();
         let registry = place.registry.as_ref().unwrap();
-        let image = TestImage::new(vec![busybox.clone(), large.clone()]);
+        let image = TestImage { squeeze, ..TestImage::new(vec![busybox.clone(), small.clone(), large.clone()]) };
         let put = registry.put_image("library/large", "latest", &image).unwrap();
-        for action in faults {
-            registry.fault(Fault::on(put.layers[1].digest.hex(), action).method("GET").times(1));
+        let each = || put.layers[1..].iter().flat_map(|layer| faults.iter().map(|action| (layer.digest.hex(), action)));
+        // As another stage's base, and as the target's own.
+        for rest in ["FROM scratch\nCOPY --from=0 /small /small\n", ""] {
+            for (digest, action) in each() {
+                registry.fault(Fault::on(digest, action.clone()).method("GET").times(1));
+            }
+            place.dockerfile(&format!("FROM large\nWORKDIR /w\n{check}\n{rest}"));
+            let ran = place.build(&["-t", "app"]);
+            assert_eq!(ran.code, code, "{what}: {}", ran.stderr);
+            registry.clear_faults();
+            assert_eq!(place.build(&["-t", "app"]).code, 0, "{what}: and again");
+            assert_eq!(place.kuz(&["image", "rm", "app"]).code, 0);
+            assert_eq!(place.kuz(&["store", "prune", "--all"]).code, 0);
         }
-        place.dockerfile(&format!("FROM large\nRUN test \"$(sha256sum < /large)\" = \"{}  -\"\n", digest.hex()));
-        let ran = place.build(&["-t", "app"]);
-        assert_eq!(ran.code, code, "{what}: {}", ran.stderr);
-        registry.clear_faults();
-        assert_eq!(place.build(&["-t", "app"]).code, 0, "{what}: and again");
     }
 }
