@@ -14,7 +14,7 @@ use crate::elf::Elf;
 pub type Path = Vec<u8>;
 
 /// The form of kept facts. Raised with every change to what is collected, or how: older ones are collected anew then.
-pub const FORMAT: u32 = 4 + 1000 * crate::secrets::VERSION;
+pub const FORMAT: u32 = 5 + 1000 * crate::secrets::VERSION;
 
 /// What one pass over a layer's tar showed of its files' contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

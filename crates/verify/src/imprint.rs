@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collect::in_packages;
 use crate::facts::LayerFacts;
-use crate::python::Module;
+use crate::python::{Mentions, Module};
 
 /// The form of imprints. Raised when a check looks at more than before.
 pub const FORMAT: u32 = 3;
@@ -57,8 +57,13 @@ impl Imprint {
         let mut loose = common.clone();
         let mut exact = common;
         for (path, module) in own {
-            exact.put(&(path, module));
-            loose.put(&(path, &ranked(module)));
+            // No check looks at what its strings may name.
+            let mut module = Module { mentions: Mentions::default(), ..module.clone() };
+            exact.put(&(path, &module));
+            // Of the names that it binds, `answers` tells.
+            module.bound.clear();
+            rank(&mut module);
+            loose.put(&(path, &module));
         }
         Self { exact: exact.finish(), loose: loose.finish() }
     }
@@ -121,23 +126,32 @@ pub fn answers(facts: &LayerFacts, asked: &BTreeSet<String>) -> [u8; blake3::OUT
     digester.finish()
 }
 
-/// A module without the names that it binds, its lines numbered among those that it speaks of: their order is kept, their
-/// distance is not.
-fn ranked(module: &Module) -> Module {
-    let mut module = Module { bound: Vec::new(), ..module.clone() };
+/// Numbers a module's lines among those that it speaks of: their order is kept, their distance is not.
+fn rank(module: &mut Module) {
     let mut lines = Vec::new();
-    each_line(&mut module, |line| lines.push(*line));
+    each_line(module, |line| lines.push(*line));
     lines.sort_unstable();
     lines.dedup();
-    each_line(&mut module, |line| {
+    each_line(module, |line| {
         let rank = lines.binary_search(line).unwrap_or_default();
         *line = u32::try_from(rank).unwrap_or(u32::MAX);
     });
-    module
 }
 
 fn each_line(module: &mut Module, mut visit: impl FnMut(&mut u32)) {
-    let Module { imports, bound, all: _, dynamic: _, search_path, newer, broken, unread: _, made: _, named } = module;
+    let Module {
+        imports,
+        bound,
+        search_path,
+        newer,
+        broken,
+        named,
+        all: _,
+        dynamic: _,
+        unread: _,
+        made: _,
+        mentions: _,
+    } = module;
     let lines = imports.iter_mut().map(|import| &mut import.line);
     let lines = lines.chain(bound.iter_mut().map(|(_, line)| line));
     let lines = lines.chain(search_path.iter_mut().map(|(line, _)| line));
@@ -168,7 +182,7 @@ mod tests {
     #[test]
     fn what_no_check_looks_at_leaves_no_imprint() {
         let before = Imprint::of(&index(10, 1, 0o644), &facts("import os\ndef f():\n  return 1\n", "import re\n"));
-        let after = facts("import os\ndef f():\n  return 2 # two\n", "import re\n");
+        let after = facts("import os\ndef f():\n  return 'two' # two\n", "import re\n");
         assert_eq!(Imprint::of(&index(20, 2, 0o644), &after), before);
         assert_eq!(Imprint::from_bytes(&before.to_bytes()), Some(before));
         assert_eq!(Imprint::from_bytes(b"x"), None);

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::mentions::Mentions;
+
 /// One Python source file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
@@ -29,6 +31,8 @@ pub struct Module {
     pub made: Vec<(Box<str>, Box<str>)>,
     /// Modules that Django will import: `DJANGO_SETTINGS_MODULE`'s default and the entries of `INSTALLED_APPS`.
     pub named: Vec<Named>,
+    /// What else a source of the user's may load; of packages and of Python's own library it is not looked for.
+    pub mentions: Mentions,
 }
 
 /// One import statement.

@@ -19,6 +19,7 @@ mod facts;
 mod imports;
 mod installed;
 mod locate;
+mod mentions;
 mod nearby;
 mod prune;
 mod read;
@@ -35,7 +36,7 @@ mod walk;
 use std::collections::BTreeSet;
 
 pub use command::Argv;
-pub use facts::{Broken, Import, Module, Named, Newer, Place, Role};
+pub use facts::{Broken, Import, Mentions, Module, Named, Newer, Place, Role};
 pub use read::{is_pip, module};
 
 use self::command::{Launch, Wanted, base_name, is_python};

@@ -1,6 +1,6 @@
 //! A Python source file to what is remembered of it.
 //!
-//! The parser is Ruff's; no other file names it, but [`super::depth`] its lexer. Sources are limited in size and depth first, and
+//! The parser is Ruff's; no other file names it, but [`super::depth`] its lexer and [`super::mentions`] its tree. Sources are limited in size and depth first, and
 //! parsed on a stack that fits the depth. Nothing is executed, and expressions are looked at only for the few forms
 //! that bind names or change how modules are found.
 
@@ -13,6 +13,7 @@ use ruff_text_size::{Ranged, TextSize};
 
 use super::depth;
 use super::facts::{Broken, Import, Module, Named, Newer, Place, Role};
+use super::mentions;
 use super::prune::prune;
 
 /// Larger sources are tables: the longest module of Python's library has 0.3 MB, of the large packages 1.3 MB.
@@ -42,7 +43,7 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
     };
     if is_installed(path)
         && let Some(pruned) = prune(&decoded)
-        && let Some(mut facts) = guarded(&pruned.text, false, pruned.longest)
+        && let Some(mut facts) = guarded(&pruned.text, Whose::Package, pruned.longest)
         && facts.broken.is_none()
     {
         facts.dynamic |=
@@ -52,7 +53,28 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
         facts.bound.dedup_by(|next, kept| next.0 == kept.0);
         return Some(facts);
     }
-    guarded(&decoded, !is_installed(path), None).or_else(unread)
+    guarded(&decoded, Whose::of(path), None).or_else(unread)
+}
+
+/// Whose a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The user's.
+    App,
+    /// Python's own library's.
+    Library,
+    /// An installed package's.
+    Package,
+}
+
+impl Whose {
+    fn of(path: &[u8]) -> Self {
+        match () {
+            () if is_installed(path) => Self::Package,
+            () if is_library(path) => Self::Library,
+            () => Self::App,
+        }
+    }
 }
 
 /// Words by which a module may have names that its statements do not bind.
@@ -60,19 +82,34 @@ const SHOWS_NOT: [&str; 6] = ["globals(", "sys.modules", "exec(", "f_globals", "
 
 /// Parses what is not too deep. The parser is not ours: if it fails on something, nothing is known about that file.
 /// `longest` is an upper bound of its depth, where one is known.
-fn guarded(source: &str, own: bool, longest: Option<usize>) -> Option<Module> {
+fn guarded(source: &str, whose: Whose, longest: Option<usize>) -> Option<Module> {
     let shallow = longest.is_some_and(|longest| longest < SHALLOW as usize);
     let deepest = if shallow { 0 } else { depth::bound(source) };
     if deepest > depth::DEPTH {
         return None;
     }
-    let read = || catch_unwind(AssertUnwindSafe(|| parse(source, own))).ok();
+    let read = || catch_unwind(AssertUnwindSafe(|| parse(source, whose))).ok();
     if deepest < SHALLOW { read() } else { stacker::grow(STACK_BYTES, read) }
 }
 
 /// Whether a path is below a directory of installed packages.
 pub(super) fn is_installed(path: &[u8]) -> bool {
     path.split(|&byte| byte == b'/').any(|name| matches!(name, b"site-packages" | b"dist-packages"))
+}
+
+/// Whether a path is below a directory of Python's own library, which is none of the directories of packages in it.
+pub(super) fn is_library(path: &[u8]) -> bool {
+    let version = |name: &[u8]| {
+        let rest = name.strip_prefix(b"python3").or_else(|| name.strip_prefix(b"pypy3"));
+        rest.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b't')))
+    };
+    let mut parts = path.split(|&byte| byte == b'/').peekable();
+    while let Some(part) = parts.next() {
+        if matches!(part, b"lib" | b"lib64") && parts.peek().is_some_and(|next| version(next)) {
+            return !is_installed(path);
+        }
+    }
+    false
 }
 
 /// Whether a file is a module of pip itself: half of all sources in a small image, and nothing that a service imports.
@@ -92,7 +129,8 @@ fn names_latin(source: &[u8]) -> bool {
 }
 
 /// Parses and collects.
-fn parse(source: &str, own: bool) -> Module {
+fn parse(source: &str, whose: Whose) -> Module {
+    let own = whose != Whose::Package;
     // Against the oldest version that the parser knows, everything newer is reported.
     let options = ParseOptions::from(Mode::Module).with_target_version(PythonVersion::PY37);
     let parsed = parse_unchecked(source, options);
@@ -118,6 +156,9 @@ fn parse(source: &str, own: bool) -> Module {
         hints.visit_body(&tree.body);
     }
     reader.body(&tree.body, Place::Module);
+    if whose == Whose::App {
+        reader.facts.mentions = mentions::of(&tree.body);
+    }
     reader.finish()
 }
 
@@ -671,7 +712,7 @@ fn is_name(expression: &Expr, wanted: &str) -> bool {
 }
 
 /// `c` of `a.b.c`, or the name itself.
-fn last_name(expression: &Expr) -> Option<&str> {
+pub(super) fn last_name(expression: &Expr) -> Option<&str> {
     match expression {
         Expr::Name(name) => Some(&name.id),
         Expr::Attribute(attribute) => Some(&attribute.attr),
