@@ -69,6 +69,15 @@ pub fn check(subject: &Subject<'_>) -> Checked {
     checked
 }
 
+/// What the command starts, with its words, if all of that is known but for numbers and addresses (`--port $PORT`), whose
+/// words are as they are written.
+pub fn programs(subject: &Subject<'_>) -> Option<Vec<Argv>> {
+    let argv = argv(subject);
+    let mut resolver = resolve::Resolver::new(subject, Who::of(subject).ok()?);
+    resolver.argv(&argv);
+    (!resolver.open && !resolver.all.is_empty()).then_some(resolver.all)
+}
+
 /// What to do about a user whom the image does not know.
 fn unknown_user(subject: &Subject<'_>) -> String {
     let user = subject.config.config.user.as_deref().unwrap_or_default();

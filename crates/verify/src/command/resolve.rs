@@ -28,6 +28,10 @@ const BUILTINS: [&str; 45] = [
     "type", "ulimit", "umask", "unset", "wait",
 ];
 
+/// Options of servers whose value is a number, an address, or a level.
+const NUMBERS: [&str; 9] =
+    ["port", "host", "bind", "workers", "threads", "timeout", "log-level", "concurrency", "worker-connections"];
+
 /// Looks commands up.
 pub(super) struct Resolver<'s> {
     subject: &'s Subject<'s>,
@@ -35,6 +39,10 @@ pub(super) struct Resolver<'s> {
     pub(super) findings: Vec<Finding>,
     pub(super) programs: Vec<Path>,
     pub(super) started: Vec<Argv>,
+    /// As `started`, with those of which only numbers and addresses are not known, and those that only run on a failure.
+    pub(super) all: Vec<Argv>,
+    /// Something else may be started.
+    pub(super) open: bool,
 }
 
 /// What a word leads to.
@@ -66,7 +74,15 @@ struct Where {
 
 impl<'s> Resolver<'s> {
     pub(super) fn new(subject: &'s Subject<'s>, who: Who) -> Self {
-        Self { subject, who, findings: Vec::new(), programs: Vec::new(), started: Vec::new() }
+        Self {
+            subject,
+            who,
+            findings: Vec::new(),
+            programs: Vec::new(),
+            started: Vec::new(),
+            all: Vec::new(),
+            open: false,
+        }
     }
 
     /// The command line of the image.
@@ -80,7 +96,10 @@ impl<'s> Resolver<'s> {
         match split(argv) {
             Line::Programs(programs) => {
                 if let Some(last) = programs.last() {
-                    self.start(last, place, &[]);
+                    let argv = self.started(last, place, &[]);
+                    self.open |= argv.is_none();
+                    self.all.extend(argv.clone());
+                    self.started.extend(argv);
                 }
                 for words in programs {
                     if let Some(word) = words.first().filter(|word| word.as_str() != "exec") {
@@ -104,7 +123,11 @@ impl<'s> Resolver<'s> {
 
     /// A shell's line, command by command.
     fn line(&mut self, line: &str, mut place: Where) {
-        for simple in shell::parse(line).unwrap_or_default() {
+        let Some(commands) = shell::parse(line) else {
+            self.open = true;
+            return;
+        };
+        for simple in commands {
             if simple.words.is_empty() && simple.assignments.iter().any(sets_path) {
                 place.path = None;
             }
@@ -122,26 +145,37 @@ impl<'s> Resolver<'s> {
             let options = rest.iter().take_while(|word| word.text.starts_with('-')).count();
             // `command -v` only asks, and `exec -a` takes a name.
             if options > 0 {
+                self.open = true;
                 return;
             }
             words = rest;
         }
-        let Some(first) = words.first().filter(|word| word.literal) else { return };
-        if BUILTINS.contains(&first.text.as_str()) {
-            change(first, words, place);
+        let Some(first) = words.first().filter(|word| word.literal) else {
+            self.open |= !words.is_empty();
             return;
-        }
-        if !simple.certain {
+        };
+        if BUILTINS.contains(&first.text.as_str()) {
+            // What these run is not to be seen.
+            self.open |= matches!(first.text.as_str(), "." | "source" | "eval" | "trap");
+            change(first, words, place);
             return;
         }
         let path = if simple.assignments.iter().any(sets_path) { None } else { place.path.clone() };
         let here = Where { path, cwd: place.cwd.clone() };
+        match self.any(words, &here, &simple.assignments) {
+            Some(argv) => self.all.push(argv),
+            None => self.open = true,
+        }
+        if !simple.certain {
+            return;
+        }
         // A wrapper's words are followed only where the shell changes none of them.
         let literal = words.iter().take_while(|word| word.literal).map(|word| word.text.clone()).collect::<Vec<_>>();
         match split(&literal) {
             Line::Programs(programs) => {
                 if let Some(last) = programs.last().filter(|_| literal.len() == words.len()) {
-                    self.start(last, &here, &simple.assignments);
+                    let argv = self.started(last, &here, &simple.assignments);
+                    self.started.extend(argv);
                 }
                 for words in programs {
                     if let Some(word) = words.first() {
@@ -153,16 +187,32 @@ impl<'s> Resolver<'s> {
         }
     }
 
-    /// Notes what is started with which words.
-    fn start(&mut self, words: &[String], place: &Where, assignments: &[Word]) {
-        let (Some(cwd), true) = (place.cwd.clone(), place.path.is_some()) else { return };
+    /// What is started with which words, if that is known.
+    fn started(&self, words: &[String], place: &Where, assignments: &[Word]) -> Option<Argv> {
+        let cwd = place.cwd.clone().filter(|_| place.path.is_some())?;
         let mut env: BTreeMap<String, String> = self.subject.variables();
         for assignment in assignments {
             // What a shell has yet to expand is not known, and neither is what comes of it.
-            let Some((name, value)) = assignment.text.split_once('=').filter(|_| assignment.literal) else { return };
+            let (name, value) = assignment.text.split_once('=').filter(|_| assignment.literal)?;
             env.insert(name.to_owned(), value.to_owned());
         }
-        self.started.push(Argv { argv: words.to_vec(), cwd, env });
+        Some(Argv { argv: words.to_vec(), cwd, env })
+    }
+
+    /// The same, where words may also be numbers and addresses that are not known.
+    fn any(&self, words: &[Word], place: &Where, assignments: &[Word]) -> Option<Argv> {
+        let mut before = "";
+        for word in words {
+            if !word.literal && !is_number(before, &word.text) {
+                return None;
+            }
+            before = &word.text;
+        }
+        let all: Vec<String> = words.iter().map(|word| word.text.clone()).collect();
+        match split(&all) {
+            Line::Programs(programs) => self.started(programs.last()?, place, assignments),
+            Line::Shell { .. } => None,
+        }
     }
 
     /// One command by its word. A shell runs a script without a `#!` line itself.
@@ -389,6 +439,17 @@ fn without_shell(line: &str) -> Advice {
     let words: Vec<&str> = one.words.iter().map(|word| word.text.as_str()).skip_while(|word| *word == "exec").collect();
     let builtin = words.first().is_none_or(|first| BUILTINS.contains(first));
     advice::no_shell(Some(words.as_slice()).filter(|_| !builtin))
+}
+
+/// Whether a word that a shell has yet to expand is a number or an address, by the option that it belongs to or stands in.
+fn is_number(before: &str, word: &str) -> bool {
+    let of_option = |word: &str| {
+        let name = word.trim_start_matches('-');
+        word.starts_with('-') && (NUMBERS.contains(&name) || matches!(word, "-b" | "-p" | "-w" | "-t"))
+    };
+    of_option(before)
+        || word.split_once('=').is_some_and(|(name, _)| of_option(name))
+        || word.split_once(":$").is_some_and(|(host, _)| host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
 }
 
 fn sets_path(word: &Word) -> bool {
