@@ -2,12 +2,13 @@
 //!
 //! A layer's pass is kept by its diff id, beside its index, and goes with it. What a build knows of the layers that it
 //! made (stage, line, where files came from) is kept by the chain of its layers; of images from elsewhere only the
-//! history line is known. Accounting itself is `kuz_verify::size`'s.
+//! history line is known. What the layers' files import comes from their facts, as for a verdict. Accounting itself is
+//! `kuz_verify::size`'s.
 
 use std::sync::Arc;
 
 use kuz_image::compress;
-use kuz_image::{ChainId, DiffId, Digest};
+use kuz_image::{ChainId, DiffId, Digest, ImageConfig, Stack};
 use kuz_plan::plan::{Base, Op, Source, Step};
 use kuz_plan::preimage;
 use kuz_verify::size::{self, Contents, Origin, Subject};
@@ -19,6 +20,7 @@ pub use kuz_verify::size::{
 
 use crate::error::BuildError;
 use crate::execute::Execution;
+use crate::facts::Facts;
 use crate::images;
 use crate::layers::{BaseImage, Layer, Layers, compression};
 use crate::schedule::Stages;
@@ -40,7 +42,10 @@ pub fn report(session: &Session<'_>, image: &str) -> Result<Report, BuildError> 
         return Err(BuildError::Refused { action: format!("read image `{image}`"), source: message.into() });
     }
     let reference = found.names.first().cloned().unwrap_or_else(|| found.id.to_string());
+    let facts = Arc::new(Facts::new(session));
+    facts.want(diff_ids);
     let layers = Layers::new(session, vec![BaseImage { reference, blobs: documents.manifest.layers.clone() }]);
+    let layers = layers.with_facts(Some(Arc::clone(&facts)));
     let stack = Layer::of_base(0, diff_ids);
     let passed = passes(session, &layers, &stack)?;
     let origins = origins(session, diff_ids)?;
@@ -64,8 +69,35 @@ pub fn report(session: &Session<'_>, image: &str) -> Result<Report, BuildError> 
         });
     }
     let name = found.names.first().cloned().unwrap_or_else(|| image.to_owned());
-    let subject = Subject { name, id: found.id.to_string(), config: &documents.config.config, layers: accounted };
+    let seen = seen(&facts, &documents.config, &accounted)?;
+    let subject = Subject {
+        name,
+        id: found.id.to_string(),
+        config: &documents.config.config,
+        layers: accounted,
+        facts: seen.as_ref(),
+    };
     Ok(size::account(&subject))
+}
+
+/// The image with facts about its files; none where there is no Python to ask about, or no facts are to be had.
+fn seen<'c>(
+    facts: &Facts,
+    config: &'c ImageConfig,
+    layers: &[size::Layer],
+) -> Result<Option<kuz_verify::Subject<'c>>, BuildError> {
+    let has_python =
+        layers.iter().any(|layer| layer.contents.kept.keys().any(|path| path.ends_with(b".dist-info/RECORD")));
+    if !has_python {
+        return Ok(None);
+    }
+    let facts = match facts.get(&config.rootfs.diff_ids) {
+        Ok(facts) => facts,
+        Err(error @ BuildError::Cancelled) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
+    Ok(Some(kuz_verify::Subject { config, stack, facts, others: Vec::new(), base_layers: 0 }))
 }
 
 /// The passes over all layers, those that are not kept side by side.

@@ -5,6 +5,7 @@
 //! Argv ─► command ─► what is imported first ─┐
 //! paths ─► runtime ─► sys.path ─► locate ────┴► walk ─► imports ─► findings
 //! *.dist-info ─► distribution ─────────────────────► installed ─┘
+//! all of it ─► needed ─► distributions that nothing needs (for `size`)
 //! ```
 //! Nothing is imported or executed. An error is said only where Python must fail whatever the program does; where names or
 //! places may come from code that the text does not show, nothing is said. Python 2 and other implementations are not judged.
@@ -21,6 +22,7 @@ mod installed;
 mod locate;
 mod mentions;
 mod nearby;
+mod needed;
 mod prune;
 mod read;
 mod requirement;
@@ -37,6 +39,7 @@ use std::collections::BTreeSet;
 
 pub use command::Argv;
 pub use facts::{Broken, Import, Mentions, Module, Named, Newer, Place, Role};
+pub use needed::{Files, Installed, unneeded};
 pub use read::{is_pip, module};
 
 use self::command::{Launch, Wanted, base_name, is_python};

@@ -73,6 +73,19 @@ impl<'t> Requirement<'t> {
         }
         Some(any)
     }
+
+    /// Whether it may apply, for some extra that is `asked` for or for none. What cannot be told may.
+    pub(super) fn may_apply(&self, environment: &Environment, asked: impl Fn(&str) -> bool) -> bool {
+        let Some(marker) = self.marker else { return true };
+        let Some(tokens) = tokens(marker) else { return true };
+        let extras = tokens.windows(3).filter_map(|three| match three {
+            [Token::Word("extra"), Token::Operator(_), Token::Text(extra)]
+            | [Token::Text(extra), Token::Operator(_), Token::Word("extra")] => Some(*extra),
+            _ => None,
+        });
+        let mut all = std::iter::once("").chain(extras.filter(|extra| asked(extra)));
+        all.any(|extra| self.applies(environment, &[extra]) != Some(false))
+    }
 }
 
 /// Markers nest by parentheses; nobody's do so deep.

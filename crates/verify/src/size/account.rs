@@ -11,8 +11,8 @@ use super::layers::{self, File};
 use super::owners::{self, View};
 use super::pass::Sum;
 use super::{
-    Duplicate, Duplicates, Hidden, Layer, LayerReport, Report, Share, Subject, VERSION, Wasted, WastedPath, reach,
-    shown, tree,
+    Duplicate, Duplicates, Hidden, Layer, LayerReport, Report, Share, Subject, VERSION, Wasted, WastedPath, imports,
+    reach, shown, tree,
 };
 
 /// Entries of a list in the report.
@@ -31,6 +31,7 @@ pub fn account(subject: &Subject<'_>) -> Report {
     let mut taken = HashSet::new();
     let distributions = owners::distributions(&view, &mut taken);
     let packages = owners::packages(&view, &mut taken);
+    let idle = imports::unreached(subject.facts, &all, &distributions, &packages);
     let shares = |owners: &[owners::Owner]| -> Vec<Share> {
         owners.iter().filter(|owner| owner.bytes > 0).take(ENTRIES).map(owners::Owner::share).collect()
     };
@@ -50,7 +51,7 @@ pub fn account(subject: &Subject<'_>) -> Report {
         packages: shares(&packages),
         wasted: wasted(&all),
         duplicates: duplicates(layers, &all),
-        unreached: reach::unreached(subject.config, layers, &stack, &seen, &packages),
+        unreached: reach::unreached(subject.config, layers, &stack, &seen, &packages, &idle),
         layers: reports,
     }
 }
@@ -200,7 +201,7 @@ pub(super) mod tests {
         );
         copied.origin = Some(origin("final", false, Some("builder")));
         let own = layer(vec![("app/main.py", file(100)), ("etc/conf", file(1))], sums(&[]));
-        Subject { name: "app".into(), id: "sha256:id".into(), config, layers: vec![base, copied, own] }
+        Subject { name: "app".into(), id: "sha256:id".into(), config, layers: vec![base, copied, own], facts: None }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! a layer's tar ─► pass ─► Contents (kept by diff id) ─┐
-//! path indexes, history, what the build recorded ──────┴─► account ─► Report ─► compare, html
+//! path indexes, history, what the build recorded ──────┼─► account ─► Report ─► compare, html
+//! facts about sources, if known ───────────────────────┘
 //! ```
 //! Files count with the length of their content; a layer also with that of its tar, whose headers and padding are what
 //! the difference is. A file with several names counts once. Nothing is unpacked, and nothing here reads or prints.
@@ -10,6 +11,7 @@
 mod account;
 mod compare;
 mod html;
+mod imports;
 mod layers;
 mod owners;
 pub mod pass;
@@ -40,6 +42,8 @@ pub struct Subject<'a> {
     pub config: &'a Config,
     /// Lowest first.
     pub layers: Vec<Layer>,
+    /// The same image with facts about its files, where they are known: without them nothing is said of what Python needs.
+    pub facts: Option<&'a crate::Subject<'a>>,
 }
 
 /// A layer that is to be accounted for.
@@ -241,7 +245,7 @@ pub struct Unreached {
     pub command: Vec<String>,
     /// Bytes in all.
     pub bytes: u64,
-    /// Debian packages and directories, largest first.
+    /// Debian packages, Python distributions and directories, largest first.
     pub groups: Vec<Share>,
 }
 

@@ -16,6 +16,8 @@ use super::{Layer, Share};
 pub(super) struct Owner {
     pub(super) name: String,
     pub(super) version: Option<String>,
+    /// The path of a distribution's metadata.
+    pub(super) info: Vec<u8>,
     /// Paths of files with bytes.
     pub(super) files: Vec<Vec<u8>>,
     pub(super) bytes: u64,
@@ -76,6 +78,7 @@ pub(super) fn distributions(view: &View<'_>, taken: &mut HashSet<Vec<u8>>) -> Ve
     let mut owners = Vec::new();
     for (path, record) in view.lists(|path| path.ends_with(RECORD)) {
         let info = path.strip_suffix(RECORD).unwrap_or(path);
+        let directory = path.strip_suffix(b"/RECORD").unwrap_or(path);
         let (site, folder) = match info.iter().rposition(|&byte| byte == b'/') {
             Some(at) => (info.get(..at).unwrap_or_default(), info.get(at + 1..).unwrap_or_default()),
             None => (&b""[..], info),
@@ -85,6 +88,7 @@ pub(super) fn distributions(view: &View<'_>, taken: &mut HashSet<Vec<u8>>) -> Ve
         let mut owner = Owner {
             name: name.escape_debug().to_string(),
             version: Some(version.escape_debug().to_string()).filter(|version| !version.is_empty()),
+            info: directory.to_vec(),
             ..Owner::default()
         };
         for line in record.split(|&byte| byte == b'\n') {

@@ -3,7 +3,8 @@
 //! The command's words lead to programs, scripts to their interpreters, interpreters to their libraries. Everything that
 //! could be loaded or read without a word of it counts as reached: shared libraries, configuration, whatever lies
 //! outside the system's directories, and all programs where a shell script may start them. What remains is given by
-//! Debian package, where none of its files is reached, and by directories that no program needs to run.
+//! Debian package, where none of its files is reached, and by directories that no program needs to run. Python
+//! distributions come from [`super::imports`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -54,13 +55,14 @@ struct Reached {
     any_program: bool,
 }
 
-/// Finds what nothing reaches; nothing where it is not known what the image runs.
+/// Finds what nothing reaches, beside the `distributions` that nothing needs; nothing where it is not known what the image runs.
 pub(super) fn unreached(
     config: &Config,
     layers: &[Layer],
     stack: &Stack,
     files: &HashMap<&[u8], u64>,
     packages: &[Owner],
+    distributions: &[&Owner],
 ) -> Option<Unreached> {
     let reached = reached(config, layers, stack)?;
     let mut groups: BTreeMap<String, Share> = BTreeMap::new();
@@ -78,6 +80,10 @@ pub(super) fn unreached(
         }
         counted.extend(package.files.iter().map(Vec::as_slice));
         groups.insert(format!("0 {}", package.name), package.share());
+    }
+    for distribution in distributions {
+        counted.extend(distribution.files.iter().map(Vec::as_slice));
+        groups.insert(format!("2 {}", String::from_utf8_lossy(&distribution.info)), distribution.share());
     }
     for (path, bytes) in files.iter().filter(|(path, _)| !counted.contains(*path) && !reached.names(path)) {
         if let Some(name) = idle(path) {
@@ -329,7 +335,7 @@ mod tests {
             package("netbase", &["etc/protocols"], false),
             package("perl", &["usr/bin/perl", "usr/share/perl/5.36/strict.pm"], false),
         ];
-        let found = unreached(config, &layers, &stack, &files, &packages)?;
+        let found = unreached(config, &layers, &stack, &files, &packages, &[])?;
         Some((found.command, found.groups.into_iter().map(|share| share.name).collect()))
     }
 
