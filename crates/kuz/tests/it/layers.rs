@@ -1,6 +1,7 @@
 //! Layers that meet others: the same one twice, over another base, made anew with another result, without its index.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use kuz_image::Digest;
 use kuz_image::tar::{Header, Kind, TarWriter};
@@ -167,7 +168,10 @@ fn a_base_that_arrives_in_pieces_is_unpacked_whole() {
     }
     let busybox = crate::base::busybox().unwrap().layers.remove(0);
     // Hardly compressible, and much longer than what a reader is told at a time.
-    let text: String = (0..120_000_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let mut text = String::new();
+    for number in 0..120_000_u64 {
+        writeln!(text, "{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();
+    }
     let large = tar(&[("first", Kind::File, 0o644, 0, "x"), ("large", Kind::File, 0o644, 0, &text)]);
     let small = tar(&[("small", Kind::File, 0o644, 0, "x")]);
     let check = format!("RUN test \"$(sha256sum < /large)\" = \"{}  -\"", Digest::of(text.as_bytes()).hex());
