@@ -5,7 +5,7 @@
 //! fetched beside the steps. Nothing is fetched, unpacked or started before a step misses; see [`crate::layers`].
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kuz_image::{ChainId, DiffId, Digest};
@@ -18,7 +18,7 @@ use crate::event::{Event, StepEnd, StepName};
 use crate::explain::Notes;
 use crate::facts::Facts;
 use crate::inputs::Inputs;
-use crate::layers::{BaseImage, Layer, Layers};
+use crate::layers::{BaseImage, Layer, Layers, Queue};
 use crate::mounts::At;
 use crate::request::{BuildRequest, OutputSpec, Verify};
 use crate::schedule::{self, FirstFailure, Stages};
@@ -102,19 +102,6 @@ impl Outcome {
     }
 }
 
-/// Layers, each for the first thread that asks.
-struct Turns<'l>(Mutex<std::slice::Iter<'l, Layer>>);
-
-impl<'l> Turns<'l> {
-    fn new(layers: &'l [Layer]) -> Self {
-        Self(Mutex::new(layers.iter()))
-    }
-
-    fn next(&self) -> Option<&'l Layer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
-    }
-}
-
 impl<'a> Stand<'a> {
     /// On nothing.
     pub(crate) fn bare(stage: &'a Stage) -> Self {
@@ -168,7 +155,7 @@ impl<'a> Execution<'a> {
         let done = if wanted.is_empty() {
             stages()
         } else {
-            let (fetch, read) = (Turns::new(&wanted), Turns::new(&wanted));
+            let (fetch, read) = (Queue::new(wanted.iter()), Queue::new(wanted.iter()));
             let note = |outcome: Result<(), BuildError>| {
                 if let Err(error) = outcome {
                     failure.note(self.session, error);
@@ -202,13 +189,17 @@ impl<'a> Execution<'a> {
     fn wanted_beside(&self) -> Result<(Vec<Layer>, Vec<Layer>), BuildError> {
         let (mut beside, mut later) = (Vec::new(), Vec::new());
         let Some(target) = self.plan.stages.last().filter(|_| !self.only_pushes()) else { return Ok((beside, later)) };
-        let below_runs = self.below_runs();
+        let mut below_runs = None;
         for layer in self.base_layers(&target.base) {
             if self.is_here(&layer)? {
                 continue;
             }
             match &layer {
-                Layer::Base { diff_id, .. } if below_runs.contains(diff_id) => later.push(layer),
+                Layer::Base { diff_id, .. }
+                    if below_runs.get_or_insert_with(|| self.below_runs()).contains(diff_id) =>
+                {
+                    later.push(layer);
+                }
                 _ => beside.push(layer),
             }
         }

@@ -124,6 +124,13 @@ impl<'s> Layers<'s> {
         }
     }
 
+    /// The layers of a finished image whose facts will be asked for.
+    pub(crate) fn of_image(session: &'s Session<'_>, image: BaseImage, diff_ids: &[DiffId]) -> (Self, Arc<Facts>) {
+        let facts = Arc::new(Facts::new(session));
+        facts.want(diff_ids);
+        (Self::new(session, vec![image]).with_facts(Some(Arc::clone(&facts))), facts)
+    }
+
     /// With a place for facts.
     pub(crate) fn with_facts(mut self, facts: Option<Arc<Facts>>) -> Self {
         self.facts = facts;
@@ -510,6 +517,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Things to do, each for the first thread that asks.
+pub(crate) struct Queue<I>(Mutex<I>);
+
+impl<I: Iterator> Queue<I> {
+    pub(crate) fn new(items: I) -> Self {
+        Self(Mutex::new(items))
+    }
+
+    pub(crate) fn next(&self) -> Option<I::Item> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
 /// Work on each of these, on several threads if there are `several`; what came of each, in their order.
 fn side_by_side<I: Send, T: Send + Sync>(
     items: impl Iterator<Item = I>,
@@ -522,12 +542,11 @@ fn side_by_side<I: Send, T: Send + Sync>(
     let items: Vec<I> = items.collect();
     let results: Vec<OnceLock<Result<T, BuildError>>> = items.iter().map(|_| OnceLock::new()).collect();
     let count = items.len().min(SIDE_BY_SIDE);
-    let queue = Mutex::new(items.into_iter().zip(&results));
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let queue = Queue::new(items.into_iter().zip(&results));
     std::thread::scope(|scope| {
         for _ in 0..count {
             scope.spawn(|| {
-                while let Some((item, result)) = next() {
+                while let Some((item, result)) = queue.next() {
                     let _ = result.set(work(item));
                 }
             });

@@ -42,10 +42,8 @@ pub fn report(session: &Session<'_>, image: &str) -> Result<Report, BuildError> 
         return Err(BuildError::Refused { action: format!("read image `{image}`"), source: message.into() });
     }
     let reference = found.names.first().cloned().unwrap_or_else(|| found.id.to_string());
-    let facts = Arc::new(Facts::new(session));
-    facts.want(diff_ids);
-    let layers = Layers::new(session, vec![BaseImage { reference, blobs: documents.manifest.layers.clone() }]);
-    let layers = layers.with_facts(Some(Arc::clone(&facts)));
+    let blobs = documents.manifest.layers.clone();
+    let (layers, facts) = Layers::of_image(session, BaseImage { reference, blobs }, diff_ids);
     let stack = Layer::of_base(0, diff_ids);
     let passed = passes(session, &layers, &stack)?;
     let origins = origins(session, diff_ids)?;

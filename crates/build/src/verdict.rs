@@ -254,10 +254,8 @@ pub fn verify(session: &Session<'_>, name: &str, allowed: &Allowed) -> Result<Ve
         findings
     } else {
         let blobs = documents.manifest.layers.clone();
-        let facts = std::sync::Arc::new(Facts::new(session));
-        facts.want(&config.rootfs.diff_ids);
-        let layers = Layers::new(session, vec![BaseImage { reference: name.to_owned(), blobs }]);
-        let layers = layers.with_facts(Some(std::sync::Arc::clone(&facts)));
+        let image = BaseImage { reference: name.to_owned(), blobs };
+        let (layers, facts) = Layers::of_image(session, image, &config.rootfs.diff_ids);
         for layer in Layer::of_base(0, &config.rootfs.diff_ids) {
             layers.scan(&layer)?;
         }

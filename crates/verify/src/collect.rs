@@ -94,8 +94,8 @@ struct Collector {
     /// Python sources that are not read yet.
     sources: Vec<(Path, Vec<u8>)>,
     sources_bytes: usize,
-    /// Those that are being read, each in some batch.
-    reading: BTreeSet<Path>,
+    /// The paths of these, and of those that are being read in some batch.
+    pending: BTreeSet<Path>,
     batches: VecDeque<mpsc::Receiver<Modules>>,
 }
 
@@ -118,15 +118,14 @@ enum Whole {
 impl Collector {
     /// A regular file: its path in the layer, its header, its content.
     fn file(&mut self, path: &[u8], header: &Header, content: &mut dyn Read) -> io::Result<()> {
-        if path.ends_with(b".py") {
-            self.sources.retain(|(waiting, _)| waiting != path);
-            if self.reading.contains(path) {
-                self.await_batches(0);
-            }
+        if self.pending.contains(path) {
+            // Written again: what is still said of the first file must not come after what the second says.
+            self.read_sources();
+            self.await_batches(0);
         }
         self.facts.forget(path);
         if python::is_pip(path) {
-            self.facts.modules.insert(path.to_vec(), python::Module { unread: true, ..python::Module::default() });
+            self.facts.modules.insert(path.to_vec(), python::Module::unread());
         }
         let mut wanted = by_path(path, header.size);
         self.chunk.resize(CHUNK, 0);
@@ -172,6 +171,7 @@ impl Collector {
             Whole::Elf => drop(self.facts.elf.insert(path.to_vec(), elf::parse(&content))),
             Whole::Python => {
                 self.sources_bytes += content.len();
+                self.pending.insert(path.to_vec());
                 self.sources.push((path.to_vec(), content));
                 if self.sources.len() >= BATCH || self.sources_bytes >= BATCH_BYTES {
                     self.read_sources();
@@ -187,8 +187,7 @@ impl Collector {
         // Nothing is known about a source on which the parser, which is not ours, or its lexer fails.
         let read = |(path, content): (Path, Vec<u8>)| {
             let module = catch_unwind(AssertUnwindSafe(|| python::module(&path, &content)));
-            let unread = || Some(python::Module { unread: true, ..python::Module::default() });
-            module.unwrap_or_else(|_| unread()).map(|module| (path, module))
+            module.unwrap_or_else(|_| Some(python::Module::unread())).map(|module| (path, module))
         };
         // A few are read before threads have started.
         if sources.len() < BATCH / 8 {
@@ -196,7 +195,6 @@ impl Collector {
             return;
         }
         self.await_batches(BATCHES - 1);
-        self.reading.extend(sources.iter().map(|(path, _)| path.clone()));
         let (done, modules) = mpsc::channel();
         self.batches.push_back(modules);
         rayon::spawn(move || {
@@ -214,7 +212,7 @@ impl Collector {
             self.facts.modules.extend(batch.recv().unwrap_or_default());
         }
         if left == 0 {
-            self.reading.clear();
+            self.pending.clear();
         }
     }
 

@@ -102,6 +102,23 @@ impl Subject<'_> {
         None
     }
 
+    /// A fact about the file at a real path that a layer shows.
+    pub fn fact_in<'s, T>(
+        &'s self,
+        layer: usize,
+        real: &[u8],
+        pick: impl Fn(&'s LayerFacts) -> &'s BTreeMap<Path, T>,
+    ) -> Option<&'s T> {
+        let facts = pick(self.facts.get(layer)?);
+        facts.get(real).or_else(|| {
+            // A hard link is another name of a file in the same layer.
+            match &self.stack.layers().get(layer)?.entries.get(real)?.node {
+                Node::Hardlink(target) => facts.get(target),
+                _ => None,
+            }
+        })
+    }
+
     /// The content of a file that is kept whole.
     pub fn kept(&self, path: &[u8]) -> Option<&[u8]> {
         self.fact(path, |facts| &facts.kept).map(Vec::as_slice)

@@ -112,6 +112,11 @@ pub enum Role {
 }
 
 impl Module {
+    /// One of which nothing is known.
+    pub fn unread() -> Self {
+        Self { unread: true, ..Self::default() }
+    }
+
     /// The line that binds a name at module level.
     pub fn line_of(&self, name: &str) -> Option<u32> {
         let at = self.bound.binary_search_by(|(bound, _)| (**bound).cmp(name)).ok()?;

@@ -246,7 +246,7 @@ impl<'a, 'i> Finder<'a, 'i> {
             None => (path, None),
         };
         let facts = match (kind, layer) {
-            (Kind::Source, Some(layer)) => self.image.fact_in(layer, &path, |facts| &facts.modules),
+            (Kind::Source, Some(layer)) => self.image.subject.fact_in(layer, &path, |facts| &facts.modules),
             _ => None,
         };
         Found { file: Some(path), layer, kind, origin: Some(origin), dirs, facts }

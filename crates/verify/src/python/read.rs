@@ -30,7 +30,7 @@ pub fn module(path: &[u8], source: &[u8]) -> Option<Module> {
     if !path.ends_with(b".py") {
         return None;
     }
-    let unread = || Some(Module { unread: true, ..Module::default() });
+    let unread = || Some(Module::unread());
     if source.len() > SOURCE_BYTES {
         return unread();
     }

@@ -26,24 +26,7 @@ impl<'a> Image<'a> {
     /// A fact about the file at a path, links followed.
     pub(super) fn fact<T>(&self, path: &[u8], pick: impl Fn(&'a LayerFacts) -> &'a BTreeMap<Path, T>) -> Option<&'a T> {
         let (real, seen) = self.tree.at(path)?;
-        self.fact_in(seen.layer, &real, pick)
-    }
-
-    /// A fact about the file at a real path that a layer shows.
-    pub(super) fn fact_in<T>(
-        &self,
-        layer: usize,
-        real: &[u8],
-        pick: impl Fn(&'a LayerFacts) -> &'a BTreeMap<Path, T>,
-    ) -> Option<&'a T> {
-        let facts = pick(self.subject.facts.get(layer)?);
-        facts.get(real).or_else(|| {
-            // A hard link is another name of a file in the same layer.
-            match &self.subject.stack.layers().get(layer)?.entries.get(real)?.node {
-                Node::Hardlink(target) => facts.get(target),
-                _ => None,
-            }
-        })
+        self.subject.fact_in(seen.layer, &real, pick)
     }
 
     /// The contents of a small file.

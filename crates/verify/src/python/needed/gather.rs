@@ -6,15 +6,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use kuz_image::Node;
-
 use super::super::facts::Module;
 use super::super::read::{is_installed, is_library, is_pip};
 use super::super::requirement::normalize;
 use super::super::tree::split;
 use super::tables::{Loaded, is_quiet_pth, loads, plain, tool_of_file, tool_of_group};
 use super::{Files, Installed};
-use crate::facts::LayerFacts;
 use crate::subject::Subject;
 
 /// A distribution.
@@ -108,7 +105,7 @@ pub(super) fn gather<'a>(subject: &'a Subject<'_>, files: &Files<'a>) -> Option<
             if files.system.contains(path) {
                 all.roots.distributions.insert(number);
             }
-            let content = fact(subject, (layer, path), |facts, path| facts.kept.get(path).map(Vec::as_slice));
+            let content = subject.fact_in(layer, path, |facts| &facts.kept).map(Vec::as_slice);
             all.distributions.get_mut(number)?.metadata(name, content);
         }
     }
@@ -143,12 +140,12 @@ pub(super) fn gather<'a>(subject: &'a Subject<'_>, files: &Files<'a>) -> Option<
     for &(layer, path) in files.seen {
         let name = split(path).1;
         if path.ends_with(b".py") {
-            let module = fact(subject, (layer, path), |facts, path| facts.modules.get(path));
+            let module = subject.fact_in(layer, path, |facts| &facts.modules);
             all.source(whose(path), path, module)?;
         } else if path.ends_with(b".pth") && is_site(split(path).0) {
-            let content = fact(subject, (layer, path), |facts, path| facts.kept.get(path));
+            let content = subject.fact_in(layer, path, |facts| &facts.kept);
             all.pth(whose(path), path, content?);
-        } else if let Some(elf) = fact(subject, (layer, path), |facts, path| facts.elf.get(path)) {
+        } else if let Some(elf) = subject.fact_in(layer, path, |facts| &facts.elf) {
             // The interpreter and its library have built-in modules.
             let module = name.ends_with(b".so") && !name.starts_with(b"libpython");
             let imports = module && (elf.python || elf.kind == crate::elf::Kind::Unread);
@@ -342,17 +339,4 @@ fn is_site(directory: &[u8]) -> bool {
 fn is_opaque(path: &[u8]) -> bool {
     let compiled = path.ends_with(b".pyc") && split(split(path).0).1 != b"__pycache__";
     compiled || [&b".pyz"[..], b".pex", b".egg", b".shiv"].iter().any(|end| path.ends_with(end))
-}
-
-/// A fact about a file that a layer shows; a hard link is another name of a file in the same layer.
-fn fact<'a, T: ?Sized>(
-    subject: &'a Subject<'_>,
-    (layer, path): (usize, &[u8]),
-    pick: impl Fn(&'a LayerFacts, &[u8]) -> Option<&'a T>,
-) -> Option<&'a T> {
-    let facts = subject.facts.get(layer)?;
-    pick(facts, path).or_else(|| match &subject.stack.layers().get(layer)?.entries.get(path)?.node {
-        Node::Hardlink(target) => pick(facts, target),
-        _ => None,
-    })
 }
