@@ -157,8 +157,8 @@ pub(crate) fn remember(
 /// What the store knows of a name: an image that was tagged so, or what it led to before.
 fn local(session: &Session<'_>, reference: &Reference, platform: &Platform) -> Result<Option<KnownImage>, BuildError> {
     if reference.digest().is_none()
-        && let Ok(image) = session.store.find(&reference.to_string())
-        && let Some(known) = known(session, &image.manifest.digest)?
+        && let Ok(Some(manifest)) = session.store.tagged(reference)
+        && let Some(known) = known(session, &manifest.digest)?
         && platform.accepts(&known.config.platform())
     {
         return Ok(Some(known));

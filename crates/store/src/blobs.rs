@@ -76,7 +76,7 @@ impl From<DiskError> for BlobError {
 
 /// What a stat said when the content was known to be good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Fingerprint {
+pub(crate) struct Fingerprint {
     size: u64,
     mtime_ns: i64,
     ctime_ns: i64,

@@ -75,11 +75,17 @@ pub(crate) struct BlobFile {
 pub(crate) fn all_records(store: &Store) -> Result<Vec<RecordFile>, DiskError> {
     let mut records = Vec::new();
     for kind in store.disk.list("meta")?.into_iter().filter(|name| name != "synced") {
-        for shard in store.disk.list(&format!("meta/{kind}"))? {
-            for name in store.disk.list(&format!("meta/{kind}/{shard}"))? {
-                let path = format!("meta/{kind}/{shard}/{name}");
-                records.extend(read_record(store, path)?);
-            }
+        records.extend(records_of(store, &kind)?);
+    }
+    Ok(records)
+}
+
+/// The records of one kind.
+pub(crate) fn records_of(store: &Store, kind: &str) -> Result<Vec<RecordFile>, DiskError> {
+    let mut records = Vec::new();
+    for shard in store.disk.list(&format!("meta/{kind}"))? {
+        for name in store.disk.list(&format!("meta/{kind}/{shard}"))? {
+            records.extend(read_record(store, format!("meta/{kind}/{shard}/{name}"))?);
         }
     }
     Ok(records)

@@ -16,8 +16,9 @@ use crate::census::{RecordFile, all_blobs, all_records};
 use crate::disk::Stat;
 use crate::documents::document;
 use crate::durable::{SYNCED, parse_notes};
-use crate::images::{self, INDEX, ImageError, REF_NAME, TAG};
+use crate::images::{self, INDEX, ImageError, REF_NAME};
 use crate::layers::LAYER;
+use crate::names::{TAG, is_nameless};
 use crate::open::{ENTRIES, OCI_LAYOUT};
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -226,8 +227,8 @@ impl Store {
             Ok(index) if images::is_sealed(&index) => return Ok(Some(index)),
             Ok(index) => {
                 if repair {
-                    let _lock = self.lock_index()?;
-                    self.write_index(index.clone())?;
+                    let lock = self.lock_index()?;
+                    self.write_index(&lock, None, index.clone())?;
                 }
                 let what = "was changed by another program, or is damaged";
                 report.note(INDEX, what, repair.then_some("accepted as it is"));
@@ -241,8 +242,8 @@ impl Store {
             return Ok(None);
         }
         let index = self.rebuilt_index()?;
-        let _lock = self.lock_index()?;
-        self.write_index(index.clone())?;
+        let lock = self.lock_index()?;
+        self.write_index(&lock, None, index.clone())?;
         Ok(Some(index))
     }
 
@@ -252,7 +253,9 @@ impl Store {
         for record in all_records(self)?.into_iter().filter(|record| record.believed) {
             let Some(header) = record.header.filter(|header| header.kind == TAG) else { continue };
             if let Some(mut entry) = self.get_json::<Descriptor>(TAG, &header.key)? {
-                entry.annotations.insert(REF_NAME.to_owned(), header.key);
+                if !is_nameless(&header.key) {
+                    entry.annotations.insert(REF_NAME.to_owned(), header.key);
+                }
                 index.manifests.push(entry);
             }
         }
@@ -306,10 +309,11 @@ impl Store {
             }
         }
         if repair && !lost.is_empty() {
-            let _lock = self.lock_index()?;
-            let mut index = self.image_index()?;
+            let lock = self.lock_index()?;
+            let before = self.image_index()?;
+            let mut index = before.clone();
             index.manifests.retain(|entry| entry.annotations.contains_key(REF_NAME) || !lost.contains(&entry.digest));
-            self.write_index(index)?;
+            self.write_index(&lock, Some(&before), index)?;
         }
         Ok(())
     }

@@ -17,8 +17,9 @@ use crate::blobs::BLOB;
 use crate::census::{BlobFile, RecordFile, Tally, all_blobs, all_records, tree_records};
 use crate::documents::document;
 use crate::error::StoreError;
-use crate::images::{ImageError, REF_NAME, TAG};
+use crate::images::{ImageError, REF_NAME};
 use crate::layers::{CONTENTS, FACTS, IMPRINT, INDEX, LAYER, VERDICT};
+use crate::names::{NAMES, TAG, key_of};
 use crate::records::Header;
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -62,7 +63,7 @@ struct Live {
 
 /// Whether a record is kept only for what it describes, not for itself.
 fn is_derived(header: &Header) -> bool {
-    matches!(header.kind.as_str(), BLOB | LAYER | INDEX | FACTS | IMPRINT | CONTENTS | VERDICT | TREE | TAG | "idmap")
+    matches!(header.kind.as_str(), BLOB | LAYER | INDEX | FACTS | IMPRINT | CONTENTS | VERDICT | TREE | TAG | NAMES | "idmap")
 }
 
 impl Live {
@@ -122,7 +123,7 @@ struct Scene {
     records: Vec<RecordFile>,
     blobs: Vec<BlobFile>,
     images: Live,
-    tags: BTreeSet<String>,
+    names: BTreeSet<String>,
 }
 
 impl Scene {
@@ -185,7 +186,7 @@ impl Scene {
             LAYER | INDEX | FACTS | IMPRINT | CONTENTS => {
                 header.key.parse().is_ok_and(|layer| live.layers.contains(&layer))
             }
-            TAG => self.tags.contains(&header.key),
+            TAG => self.names.contains(&header.key),
             _ => true,
         }
     }
@@ -217,13 +218,13 @@ impl Store {
     }
 
     fn drop_untagged(&self) -> Result<u64, ImageError> {
-        let _lock = self.lock_index()?;
-        let mut index = self.image_index()?;
-        let before = index.manifests.len();
+        let lock = self.lock_index()?;
+        let before = self.image_index()?;
+        let mut index = before.clone();
         index.manifests.retain(|entry| entry.annotations.contains_key(REF_NAME));
-        let dropped = before - index.manifests.len();
+        let dropped = before.manifests.len() - index.manifests.len();
         if dropped > 0 {
-            self.write_index(index)?;
+            self.write_index(&lock, Some(&before), index)?;
         }
         Ok(dropped as u64)
     }
@@ -234,8 +235,8 @@ impl Store {
         for entry in &index.manifests {
             images.add_image(self, entry, 0)?;
         }
-        let tags = index.manifests.iter().filter_map(|entry| entry.annotations.get(REF_NAME).cloned()).collect();
-        Ok(Scene { records: all_records(self)?, blobs: all_blobs(self)?, images, tags })
+        let names = index.manifests.iter().map(key_of).collect();
+        Ok(Scene { records: all_records(self)?, blobs: all_blobs(self)?, images, names })
     }
 
     fn drop_records(

@@ -3,7 +3,7 @@
 //! An entry points to a manifest; the annotation `org.opencontainers.image.ref.name` is its tag in familiar form
 //! (`app:latest`). An image that lost its last tag to another image, or never had one, stays as an entry without the
 //! annotation: it is found by its id until it is removed or pruned. Removing deletes no blob; prune does.
-//! Each tag is also kept as a record, so that a damaged `index.json` can be made again.
+//! Each name is also a record ([`crate::names`]): it answers without reading all names.
 
 use std::fs::File;
 
@@ -16,8 +16,7 @@ use crate::disk::DiskError;
 use crate::documents::image_id;
 use crate::error::StoreError;
 use crate::lock::{self, Mode};
-use crate::records::Refs;
-use crate::session::Temp;
+use crate::names::nameless;
 
 /// The annotation with the tag.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -27,8 +26,6 @@ const SUM: &str = "io.kuznitsa.index.sum";
 const INDEX_BYTES: u64 = 16 << 20;
 /// Where it lies.
 pub(crate) const INDEX: &str = "index.json";
-/// The kind of records that keep tags.
-pub(crate) const TAG: &str = "tag";
 
 /// Why an image was not found or named.
 #[derive(Debug, thiserror::Error)]
@@ -132,31 +129,32 @@ pub(crate) fn empty_index() -> Index {
     Index::default()
 }
 
-fn sum(index: &Index) -> String {
-    let mut plain = index.clone();
-    plain.annotations.remove(SUM);
+/// The checksum of an index that has none yet.
+fn sum(unsealed: &Index) -> String {
     // An index is made of strings and numbers: writing it cannot fail.
-    blake3::hash(&serde_json::to_vec(&plain).unwrap_or_default()).to_hex().to_string()
+    blake3::hash(&serde_json::to_vec(unsealed).unwrap_or_default()).to_hex().to_string()
 }
 
-/// The bytes of `index.json`, with its checksum.
-pub(crate) fn encode_index(mut index: Index) -> Vec<u8> {
-    let sum = sum(&index);
+/// Puts the checksum into the index and gives the bytes of `index.json`.
+pub(crate) fn seal_index(index: &mut Index) -> Vec<u8> {
+    index.annotations.remove(SUM);
+    let sum = sum(index);
     index.annotations.insert(SUM.to_owned(), sum);
-    serde_json::to_vec(&index).unwrap_or_default()
+    serde_json::to_vec(index).unwrap_or_default()
 }
 
 /// Whether the index is as this program wrote it.
 pub(crate) fn is_sealed(index: &Index) -> bool {
-    index.annotations.get(SUM) == Some(&sum(index))
+    let mut unsealed = index.clone();
+    unsealed.annotations.remove(SUM).is_some_and(|noted| noted == sum(&unsealed))
 }
 
 /// The tag as the store writes it.
-fn tag_name(reference: &Reference) -> String {
+pub(crate) fn tag_name(reference: &Reference) -> String {
     format!("{}:{}", reference.familiar_name(), reference.tag_or_latest())
 }
 
-fn tag_of(entry: &Descriptor) -> Option<&str> {
+pub(crate) fn tag_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
 
@@ -188,36 +186,35 @@ fn tag(index: &mut Index, tag: &str, manifest: &Descriptor) {
 impl Store {
     /// Reads `index.json`.
     pub(crate) fn image_index(&self) -> Result<Index, ImageError> {
+        parse_index(&self.index_bytes()?)
+    }
+
+    fn index_bytes(&self) -> Result<Vec<u8>, ImageError> {
         let (bytes, _) = self.disk.read(INDEX, INDEX_BYTES)?.ok_or(ImageError::Index(None))?;
-        serde_json::from_slice(&bytes).map_err(|error| ImageError::Index(Some(error)))
+        Ok(bytes)
     }
 
     pub(crate) fn lock_index(&self) -> Result<File, StoreError> {
         lock::acquire(&self.disk, lock::INDEX, Mode::Alone, &self.options)
     }
 
-    /// Replaces `index.json`; the caller holds its lock.
-    pub(crate) fn write_index(&self, index: Index) -> Result<(), StoreError> {
-        let temp = self.temp_with(&encode_index(index))?;
+    /// Replaces `index.json`, which says `before`, under its lock.
+    pub(crate) fn write_index(&self, lock: &File, before: Option<&Index>, mut index: Index) -> Result<(), ImageError> {
+        let temp = self.temp_with(&seal_index(&mut index))?;
         if self.options.durable {
             self.disk.sync_file(&temp.file, INDEX)?;
         }
-        self.replace_index(temp)
-    }
-
-    /// Gives the new `index.json`, which is on the medium, its name.
-    fn replace_index(&self, mut temp: Temp) -> Result<(), StoreError> {
-        temp.replace(INDEX)?;
-        if self.options.durable {
-            self.disk.sync_root()?;
-        }
-        Ok(())
+        self.replace_index(lock, temp, before, &index)
     }
 
     /// Points these tags to an image whose blobs are all in the store, after one sync. `false`: they did so already.
     pub fn set_tags(&self, references: &[Reference], manifest: &Descriptor) -> Result<bool, ImageError> {
         let names: Vec<String> = references.iter().map(tag_name).collect();
-        let index = self.image_index()?;
+        if self.records_name(&names, &manifest.digest)? {
+            return Ok(false);
+        }
+        let bytes = self.index_bytes()?;
+        let index = parse_index(&bytes)?;
         let is_so = |name: &String| {
             index.manifests.iter().any(|entry| tag_of(entry) == Some(name) && entry.digest == manifest.digest)
         };
@@ -236,18 +233,17 @@ impl Store {
         // the old one meanwhile.
         let mut changed = index.clone();
         change(&mut changed);
-        let ready = self.temp_with(&encode_index(changed))?;
+        let ready = self.temp_with(&seal_index(&mut changed))?;
         self.sync()?;
-        let _lock = self.lock_index()?;
-        let mut now = self.image_index()?;
-        if now == index {
-            self.replace_index(ready)?;
+        let lock = self.lock_index()?;
+        let now = self.index_bytes()?;
+        if now == bytes {
+            self.replace_index(&lock, ready, Some(&index), &changed)?;
         } else {
-            change(&mut now);
-            self.write_index(now)?;
-        }
-        for name in &names {
-            self.put_json(TAG, name, &plain(manifest), &Refs::default())?;
+            let now = parse_index(&now)?;
+            let mut changed = now.clone();
+            change(&mut changed);
+            self.write_index(&lock, Some(&now), changed)?;
         }
         Ok(true)
     }
@@ -259,7 +255,9 @@ impl Store {
 
     /// Makes an image findable by its id alone. `false`: it is there already.
     pub fn add_untagged(&self, manifest: &Descriptor) -> Result<bool, ImageError> {
-        if self.image_index()?.manifests.iter().any(|entry| entry.digest == manifest.digest) {
+        if self.records_name(&[nameless(&manifest.digest)], &manifest.digest)?
+            || self.image_index()?.manifests.iter().any(|entry| entry.digest == manifest.digest)
+        {
             return Ok(false);
         }
         self.set_tags(&[], manifest)
@@ -318,28 +316,29 @@ impl Store {
     /// Removes a tag, and with the last one the image; or, given an id, the image with all its tags. Its blobs stay
     /// until the store is pruned.
     pub fn remove(&self, name: &str) -> Result<Removed, ImageError> {
-        let _lock = self.lock_index()?;
-        let mut index = self.image_index()?;
-        let tag = by_name(&index, name).and_then(|entry| tag_of(entry)).map(str::to_owned);
-        let gone = |entry: &Descriptor, digest: &Digest| entry.digest == *digest && tag.is_none();
-        let digest = match by_name(&index, name) {
+        let lock = self.lock_index()?;
+        let before = self.image_index()?;
+        let tag = by_name(&before, name).and_then(|entry| tag_of(entry)).map(str::to_owned);
+        let digest = match by_name(&before, name) {
             Some(entry) => entry.digest.clone(),
             None => self.find_by_id(name)?.manifest.digest,
         };
-        let (removed, kept): (Vec<_>, Vec<_>) = index
-            .manifests
-            .into_iter()
-            .partition(|entry| gone(entry, &digest) || (tag.is_some() && tag_of(entry) == tag.as_deref()));
-        let tags: Vec<String> = removed.iter().filter_map(|entry| tag_of(entry).map(str::to_owned)).collect();
-        let image = (!kept.iter().any(|entry| entry.digest == digest)).then_some(digest);
-        index.manifests = kept;
-        // The records first: a tag that is gone must not come back when the index is made again.
-        for tag in &tags {
-            self.forget(TAG, tag)?;
-        }
-        self.write_index(index)?;
+        let goes = |entry: &Descriptor| match &tag {
+            Some(tag) => tag_of(entry) == Some(tag),
+            None => entry.digest == digest,
+        };
+        let mut index = before.clone();
+        index.manifests.retain(|entry| !goes(entry));
+        let removed = before.manifests.iter().filter(|entry| goes(entry));
+        let tags = removed.filter_map(|entry| tag_of(entry).map(str::to_owned)).collect();
+        let image = (!index.manifests.iter().any(|entry| entry.digest == digest)).then_some(digest);
+        self.write_index(&lock, Some(&before), index)?;
         Ok(Removed { tags, image })
     }
+}
+
+fn parse_index(bytes: &[u8]) -> Result<Index, ImageError> {
+    serde_json::from_slice(bytes).map_err(|error| ImageError::Index(Some(error)))
 }
 
 /// The entry that a name (not an id) leads to.
@@ -392,7 +391,7 @@ mod tests {
     fn the_seal_shows_any_change() {
         let mut index = empty_index();
         tag(&mut index, "app:latest", &pointer("one"));
-        let bytes = encode_index(index);
+        let bytes = seal_index(&mut index);
         let back: Index = serde_json::from_slice(&bytes).unwrap();
         assert!(is_sealed(&back));
         for at in 0..bytes.len() {

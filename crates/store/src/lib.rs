@@ -29,6 +29,7 @@ mod gc;
 mod images;
 mod layers;
 mod lock;
+mod names;
 mod open;
 mod records;
 mod session;

@@ -91,6 +91,9 @@ fn a_build_with_nothing_changed_starts_and_asks_nobody() {
     for (name, arguments) in &calls[1..] {
         let never = NEVER.iter().find(|(one, _)| one == name);
         assert!(never.is_none(), "{}: {name}({arguments}", never.unwrap().1);
+        // It grows with the number of images.
+        let reads_names = name.starts_with("openat") && arguments.contains("index.json");
+        assert!(!reads_names, "reads all names: {name}({arguments}");
     }
     println!("{} system calls", calls.len());
 }
