@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::answer::{self, Whom};
 use crate::auth::{Asked, Auth, Ticket};
@@ -240,31 +240,46 @@ impl Inner {
         root(endpoint, plain)
     }
 
-    /// TLS first, plain HTTP where nobody answers it; remembered once somebody did.
+    /// Whether a registry on loopback speaks plain HTTP; remembered once somebody answered. Plain is tried first, without
+    /// credentials: nothing of it leaves the machine, and reading the certificate authorities takes longer than all else.
+    /// A server of TLS closes such a connection or answers with an error; then TLS decides.
     async fn probe(&self, endpoint: &Endpoint) -> Result<bool, Cause> {
         let known = self.plain.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.host).copied();
         if let Some(plain) = known {
             return Ok(plain);
         }
-        let mut details = Vec::new();
-        for plain in [false, true] {
-            let url = root(endpoint, plain)?;
-            let url = url.join("/v2/").unwrap_or(url);
-            let call = Call::new(endpoint, Method::GET, url);
-            let timed = tokio::time::timeout(PROBE, self.transport.exchange(&call, None)).await;
-            match timed.unwrap_or(Err(Cause::TimedOut { what: "an answer", waited: PROBE })) {
-                Ok(_) => {
-                    self.plain.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.host.clone(), plain);
-                    return Ok(plain);
-                }
-                // Somebody speaks TLS there: no silent step down.
-                Err(cause @ (Cause::Untrusted { .. } | Cause::Local { .. } | Cause::Refused { .. })) => {
-                    return Err(cause);
-                }
-                Err(cause) => details.push(format!("{}: {cause}", if plain { "http" } else { "https" })),
+        let plain = self.speaks_plain(endpoint).await?;
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.host.clone(), plain);
+        Ok(plain)
+    }
+
+    async fn speaks_plain(&self, endpoint: &Endpoint) -> Result<bool, Cause> {
+        let http = self.ping(endpoint, true).await;
+        let doubted = match &http {
+            // What a registry says to everybody, or to those whom it does not know yet.
+            Ok(status) if matches!(status.as_u16(), 200 | 401) => return Ok(true),
+            Ok(status) => !status.is_redirection(),
+            Err(_) => false,
+        };
+        match self.ping(endpoint, false).await {
+            Ok(_) => Ok(false),
+            // Somebody speaks TLS there: no silent step down.
+            Err(cause @ (Cause::Untrusted { .. } | Cause::Local { .. } | Cause::Refused { .. })) => Err(cause),
+            Err(_) if doubted => Ok(true),
+            Err(tls) => {
+                let plain = http.map_or_else(|cause| cause.to_string(), |status| format!("status {}", status.as_u16()));
+                Err(Cause::Unreachable { detail: format!("https: {tls}; http: {plain}") })
             }
         }
-        Err(Cause::Unreachable { detail: details.join("; ") })
+    }
+
+    /// How `/v2/` is answered.
+    async fn ping(&self, endpoint: &Endpoint, plain: bool) -> Result<StatusCode, Cause> {
+        let url = root(endpoint, plain)?;
+        let url = url.join("/v2/").unwrap_or(url);
+        let call = Call::new(endpoint, Method::GET, url);
+        let answer = tokio::time::timeout(PROBE, self.transport.once(&call)).await;
+        Ok(answer.unwrap_or(Err(Cause::TimedOut { what: "an answer", waited: PROBE }))?.status())
     }
 }
 

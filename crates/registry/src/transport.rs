@@ -124,6 +124,11 @@ impl Transport {
         Err(Cause::Protocol { detail: format!("more than {REDIRECTS} redirects") })
     }
 
+    /// Sends a call without credentials and follows no redirect.
+    pub(crate) async fn once(&self, call: &Call<'_>) -> Result<Response, Cause> {
+        self.send(call, &call.method, &call.url, None).await
+    }
+
     async fn send(
         &self,
         call: &Call<'_>,

@@ -8,6 +8,7 @@ use kuz_image::platform::Platform;
 use kuz_image::reference::Reference;
 use kuz_registry::{Class, Client, CredentialPaths, RegistryConfig};
 use kuz_testkit::registry::{Action, Fault, Squeeze, TestImage, TestRegistry};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::fixture::{chain, client, config, descriptor, noise, plain, reference};
 
@@ -254,6 +255,38 @@ async fn loopback_may_speak_either() {
         .await
         .unwrap_err();
     assert!(chain(&error).contains("/nowhere/ca.pem"), "{}", chain(&error));
+}
+
+/// Answers everything with this status.
+async fn answering(status: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut start = [0; 1024];
+            let _ = stream.read(&mut start).await;
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
+        }
+    });
+    host
+}
+
+#[tokio::test]
+async fn what_is_no_registry_on_loopback_is_told() {
+    for (status, told) in [
+        // It speaks plain HTTP, if badly.
+        ("503 Busy", vec!["503"]),
+        // It wants TLS, and does not speak it.
+        ("308 Moved\r\nlocation: https://127.0.0.1:1/v2/", vec!["https: ", "http: status 308"]),
+    ] {
+        let host = answering(status).await;
+        let client = Client::new(config(""), CredentialPaths::default()).unwrap();
+        let wanted: Reference = format!("{host}/a:1").parse().unwrap();
+        let error = client.resolve(&wanted, &Platform::host()).await.unwrap_err();
+        for part in told {
+            assert!(chain(&error).contains(part), "{status}: {}", chain(&error));
+        }
+    }
 }
 
 #[tokio::test]
