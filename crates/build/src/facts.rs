@@ -1,8 +1,8 @@
 //! Facts about layers: from the store, or collected from their tars beside the steps.
 //!
 //! A layer is wanted as soon as it is known and read once its tar is in the store, or while it is written there, on threads of
-//! its own, which begin with the first step that misses: a build that does nothing starts none. Whoever wants the facts in the end helps with
-//! what is left and waits for the rest. Facts are kept in the store by diff id, with an imprint of each layer: where that is
+//! its own, which begin with the first step that misses, if there is more to read than a few files. Whoever wants the facts
+//! in the end helps with what is left and waits for the rest. Facts are kept in the store by diff id, with an imprint of each layer: where that is
 //! enough to know an earlier verdict again, the facts themselves are not even read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +23,8 @@ use crate::session::Session;
 
 /// More threads than this only take processors away from the steps.
 const THREADS: usize = 4;
+/// A layer with fewer bytes is read by whoever wants its facts in the end: that takes less than to start a thread.
+const SMALL: u64 = 256 << 10;
 
 /// Why a layer has no facts.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,7 @@ enum FactsError {
 pub(crate) struct Facts {
     shared: Arc<Shared>,
     begun: AtomicBool,
+    started: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -90,6 +93,8 @@ struct State {
     queue: VecDeque<(DiffId, Depth)>,
     busy: BTreeSet<DiffId>,
     known: BTreeMap<DiffId, Arc<LayerFacts>>,
+    /// Imprints that were looked up already.
+    imprints: BTreeMap<DiffId, Imprint>,
 }
 
 /// How much is needed of a layer's facts.
@@ -111,32 +116,46 @@ impl Facts {
             cancel: session.cancel.clone(),
             stopped: AtomicBool::new(false),
         };
-        Self { shared: Arc::new(shared), begun: AtomicBool::new(false), threads: Mutex::default() }
+        Self {
+            shared: Arc::new(shared),
+            begun: AtomicBool::default(),
+            started: AtomicBool::default(),
+            threads: Mutex::default(),
+        }
     }
 
     /// These layers' facts will be asked for.
     pub(crate) fn want<'d>(&self, diff_ids: impl IntoIterator<Item = &'d DiffId>) {
         let mut state = self.shared.state();
-        for diff_id in diff_ids {
-            if state.wanted.insert(diff_id.clone()) {
-                state.queue.push_back((diff_id.clone(), Depth::Stored));
-            }
-        }
+        let new = diff_ids.into_iter().filter(|diff_id| state.wanted.insert((*diff_id).clone())).cloned().collect();
         drop(state);
-        self.shared.changed.notify_all();
+        self.enqueue(new);
     }
 
     /// These layers' tars have come into the store: those that are wanted and were not there before are read now.
     pub(crate) fn arrived<'d>(&self, diff_ids: impl IntoIterator<Item = &'d DiffId>) {
-        let mut state = self.shared.state();
-        for diff_id in diff_ids {
-            let waits = state.busy.contains(diff_id) || state.queue.iter().any(|(waiting, _)| waiting == diff_id);
-            if !waits && state.wanted.contains(diff_id) && !state.known.contains_key(diff_id) {
-                state.queue.push_back((diff_id.clone(), Depth::Stored));
-            }
-        }
+        let state = self.shared.state();
+        let waits = |diff_id: &DiffId| {
+            state.busy.contains(diff_id) || state.queue.iter().any(|(waiting, _)| waiting == diff_id)
+        };
+        let lacks = |diff_id: &DiffId| state.wanted.contains(diff_id) && !state.known.contains_key(diff_id);
+        let new = diff_ids.into_iter().filter(|diff_id| lacks(diff_id) && !waits(diff_id)).cloned().collect();
         drop(state);
-        self.shared.changed.notify_all();
+        self.enqueue(new);
+    }
+
+    /// To be read beside the steps: all, until it has begun; then those that are worth a thread.
+    fn enqueue(&self, diff_ids: Vec<DiffId>) {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let queued = diff_ids.into_iter().filter(|diff_id| !begun || self.shared.is_work(diff_id));
+        let queued: Vec<_> = queued.map(|diff_id| (diff_id, Depth::Stored)).collect();
+        if queued.is_empty() {
+            return;
+        }
+        self.shared.state().queue.extend(queued);
+        if begun {
+            self.start();
+        }
     }
 
     /// Whether a pass over this layer's tar should collect them on the way.
@@ -176,17 +195,26 @@ impl Facts {
 
     /// There is work now: reading begins beside it.
     pub(crate) fn begin(&self) {
-        if self.begun.swap(true, Ordering::Relaxed) {
-            return;
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            let queued = std::mem::take(&mut self.shared.state().queue);
+            self.enqueue(queued.into_iter().map(|(diff_id, _)| diff_id).collect());
         }
+    }
+
+    /// Somebody must look at the queue: the threads, which are started when they are first needed.
+    fn start(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-        for _ in 0..count {
-            let shared = Arc::clone(&self.shared);
-            // Where no thread can be had, the layers are read in the end.
-            let started = std::thread::Builder::new().name("facts".into()).spawn(move || shared.work());
-            threads.extend(started);
+        if !self.started.swap(true, Ordering::Relaxed) {
+            let count = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+            for _ in 0..count {
+                let shared = Arc::clone(&self.shared);
+                // Where no thread can be had, the layers are read in the end.
+                let started = std::thread::Builder::new().name("facts".into()).spawn(move || shared.work());
+                threads.extend(started);
+            }
         }
+        drop(threads);
+        self.shared.changed.notify_all();
     }
 
     /// The facts of these layers, in order.
@@ -198,8 +226,7 @@ impl Facts {
             state.queue.retain(|(waiting, _)| !lacking.contains(waiting));
             state.queue.extend(lacking.into_iter().map(|diff_id| (diff_id, Depth::Read)));
             drop(state);
-            self.shared.changed.notify_all();
-            self.begin();
+            self.start();
         }
         diff_ids.iter().map(|diff_id| self.one(diff_id)).collect()
     }
@@ -321,9 +348,24 @@ impl Shared {
         Ok(Some(facts))
     }
 
+    /// Whether a thread should read this layer: there is no imprint of it, and it is not small.
+    fn is_work(&self, diff_id: &DiffId) -> bool {
+        // What went wrong is met again by whoever asks for this layer.
+        let has_imprint = matches!(self.imprint(diff_id), Ok(Some(_)));
+        let is_small = || matches!(self.store.layer(diff_id), Ok(Some(layer)) if layer.bytes < SMALL);
+        !has_imprint && !is_small()
+    }
+
     /// A layer's imprint, from the store.
     fn imprint(&self, diff_id: &DiffId) -> Result<Option<Imprint>, FactsError> {
-        Ok(self.store.imprint(diff_id)?.and_then(|bytes| Imprint::from_bytes(&bytes)))
+        if let Some(known) = self.state().imprints.get(diff_id) {
+            return Ok(Some(*known));
+        }
+        let found = self.store.imprint(diff_id)?.and_then(|bytes| Imprint::from_bytes(&bytes));
+        if let Some(imprint) = found {
+            self.state().imprints.insert(diff_id.clone(), imprint);
+        }
+        Ok(found)
     }
 
     /// Makes and keeps a layer's imprint; `None` if its index is not there yet.
@@ -331,6 +373,7 @@ impl Shared {
         let Some(index) = self.store.index(diff_id)? else { return Ok(None) };
         let imprint = Imprint::of(&index, facts);
         self.store.record_imprint(diff_id, &imprint.to_bytes())?;
+        self.state().imprints.insert(diff_id.clone(), imprint);
         Ok(Some(imprint))
     }
 

@@ -63,7 +63,10 @@ struct Live {
 
 /// Whether a record is kept only for what it describes, not for itself.
 fn is_derived(header: &Header) -> bool {
-    matches!(header.kind.as_str(), BLOB | LAYER | INDEX | FACTS | IMPRINT | CONTENTS | VERDICT | TREE | TAG | NAMES | "idmap")
+    matches!(
+        header.kind.as_str(),
+        BLOB | LAYER | INDEX | FACTS | IMPRINT | CONTENTS | VERDICT | TREE | TAG | NAMES | "idmap"
+    )
 }
 
 impl Live {

@@ -11,17 +11,18 @@ use kuz_image::reference::Reference;
 use kuz_image::{Descriptor, Digest, ImageId, Index};
 
 use crate::Store;
-use crate::blobs::BlobError;
+use crate::blobs::{BlobError, Fingerprint};
 use crate::disk::DiskError;
 use crate::documents::image_id;
 use crate::error::StoreError;
+use crate::listing::{Listing, sum};
 use crate::lock::{self, Mode};
-use crate::names::nameless;
+use crate::names::{changes, nameless};
 
 /// The annotation with the tag.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation with the index's own checksum.
-const SUM: &str = "io.kuznitsa.index.sum";
+pub(crate) const SUM: &str = "io.kuznitsa.index.sum";
 /// Some 40,000 images.
 const INDEX_BYTES: u64 = 16 << 20;
 /// Where it lies.
@@ -129,16 +130,11 @@ pub(crate) fn empty_index() -> Index {
     Index::default()
 }
 
-/// The checksum of an index that has none yet.
-fn sum(unsealed: &Index) -> String {
-    // An index is made of strings and numbers: writing it cannot fail.
-    blake3::hash(&serde_json::to_vec(unsealed).unwrap_or_default()).to_hex().to_string()
-}
-
 /// Puts the checksum into the index and gives the bytes of `index.json`.
 pub(crate) fn seal_index(index: &mut Index) -> Vec<u8> {
     index.annotations.remove(SUM);
-    let sum = sum(index);
+    // An index is made of strings and numbers: writing it cannot fail.
+    let sum = sum(&serde_json::to_vec(index).unwrap_or_default());
     index.annotations.insert(SUM.to_owned(), sum);
     serde_json::to_vec(index).unwrap_or_default()
 }
@@ -146,7 +142,8 @@ pub(crate) fn seal_index(index: &mut Index) -> Vec<u8> {
 /// Whether the index is as this program wrote it.
 pub(crate) fn is_sealed(index: &Index) -> bool {
     let mut unsealed = index.clone();
-    unsealed.annotations.remove(SUM).is_some_and(|noted| noted == sum(&unsealed))
+    let noted = unsealed.annotations.remove(SUM);
+    serde_json::to_vec(&unsealed).is_ok_and(|bytes| noted == Some(sum(&bytes)))
 }
 
 /// The tag as the store writes it.
@@ -165,33 +162,16 @@ pub(crate) fn plain(entry: &Descriptor) -> Descriptor {
     plain
 }
 
-/// Takes a tag off whatever has it; the image stays, without a tag if it was its only one.
-fn untag(index: &mut Index, tag: &str) {
-    let Some(at) = index.manifests.iter().position(|entry| tag_of(entry) == Some(tag)) else { return };
-    let entry = index.manifests.remove(at);
-    if !index.manifests.iter().any(|other| other.digest == entry.digest) {
-        index.manifests.push(plain(&entry));
-    }
-}
-
-/// Points a tag to an image.
-fn tag(index: &mut Index, tag: &str, manifest: &Descriptor) {
-    let mut entry = plain(manifest);
-    entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
-    untag(index, tag);
-    index.manifests.retain(|other| other.digest != manifest.digest || tag_of(other).is_some());
-    index.manifests.push(entry);
-}
-
 impl Store {
     /// Reads `index.json`.
     pub(crate) fn image_index(&self) -> Result<Index, ImageError> {
-        parse_index(&self.index_bytes()?)
+        parse_index(&self.read_index()?.0)
     }
 
-    fn index_bytes(&self) -> Result<Vec<u8>, ImageError> {
-        let (bytes, _) = self.disk.read(INDEX, INDEX_BYTES)?.ok_or(ImageError::Index(None))?;
-        Ok(bytes)
+    /// The bytes of `index.json`, and the file. As long as it is open no other file gets its inode number.
+    fn read_index(&self) -> Result<(Vec<u8>, File, Fingerprint), ImageError> {
+        let (file, stat) = self.disk.open_read(INDEX)?.ok_or(ImageError::Index(None))?;
+        Ok((self.disk.read_file(&file, INDEX, stat.size, INDEX_BYTES)?, file, Fingerprint::from(&stat)))
     }
 
     pub(crate) fn lock_index(&self) -> Result<File, StoreError> {
@@ -204,7 +184,8 @@ impl Store {
         if self.options.durable {
             self.disk.sync_file(&temp.file, INDEX)?;
         }
-        self.replace_index(lock, temp, before, &index)
+        let changes = before.map(|before| changes(before, &index));
+        self.replace_index(lock, temp, changes, || Ok(index))
     }
 
     /// Points these tags to an image whose blobs are all in the store, after one sync. `false`: they did so already.
@@ -213,38 +194,30 @@ impl Store {
         if self.records_name(&names, &manifest.digest)? {
             return Ok(false);
         }
-        let bytes = self.index_bytes()?;
-        let index = parse_index(&bytes)?;
-        let is_so = |name: &String| {
-            index.manifests.iter().any(|entry| tag_of(entry) == Some(name) && entry.digest == manifest.digest)
-        };
-        if !names.is_empty() && names.iter().all(is_so) {
+        let (bytes, open, read) = self.read_index()?;
+        let mut listing = Listing::read(&bytes).map_err(damaged)?;
+        if listing.names(&names, manifest) {
             return Ok(false);
         }
-        let change = |index: &mut Index| {
-            for name in &names {
-                tag(index, name, manifest);
-            }
-            if !index.manifests.iter().any(|entry| entry.digest == manifest.digest) {
-                index.manifests.push(plain(manifest));
-            }
-        };
         // Written before the sync, the new index is on the medium with everything else. It is used if nobody has changed
         // the old one meanwhile.
-        let mut changed = index.clone();
-        change(&mut changed);
-        let ready = self.temp_with(&seal_index(&mut changed))?;
+        let mut changes = listing.point(&names, manifest).map_err(damaged)?;
+        let mut text = listing.sealed();
+        let mut ready = self.temp_with(&text)?;
         self.sync()?;
         let lock = self.lock_index()?;
-        let now = self.index_bytes()?;
-        if now == bytes {
-            self.replace_index(&lock, ready, Some(&index), &changed)?;
-        } else {
-            let now = parse_index(&now)?;
-            let mut changed = now.clone();
-            change(&mut changed);
-            self.write_index(&lock, Some(&now), changed)?;
+        if self.disk.stat(INDEX)?.is_none_or(|stat| Fingerprint::from(&stat) != read) {
+            let (now, ..) = self.read_index()?;
+            let mut listing = Listing::read(&now).map_err(damaged)?;
+            changes = listing.point(&names, manifest).map_err(damaged)?;
+            text = listing.sealed();
+            ready = self.temp_with(&text)?;
+            if self.options.durable {
+                self.disk.sync_file(&ready.file, INDEX)?;
+            }
         }
+        drop(open);
+        self.replace_index(&lock, ready, Some(changes), || parse_index(&text))?;
         Ok(true)
     }
 
@@ -338,7 +311,11 @@ impl Store {
 }
 
 fn parse_index(bytes: &[u8]) -> Result<Index, ImageError> {
-    serde_json::from_slice(bytes).map_err(|error| ImageError::Index(Some(error)))
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+fn damaged(error: serde_json::Error) -> ImageError {
+    ImageError::Index(Some(error))
 }
 
 /// The entry that a name (not an id) leads to.
@@ -367,30 +344,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_moves_and_leaves_the_image_behind() {
-        let mut index = empty_index();
-        tag(&mut index, "app:latest", &pointer("one"));
-        tag(&mut index, "app:v1", &pointer("one"));
-        tag(&mut index, "app:latest", &pointer("two"));
-        let shown = |index: &Index| -> Vec<(Option<String>, Digest)> {
-            index.manifests.iter().map(|entry| (tag_of(entry).map(str::to_owned), entry.digest.clone())).collect()
-        };
-        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        assert_eq!(shown(&index), [(Some("app:v1".into()), one.clone()), (Some("app:latest".into()), two.clone())]);
-        tag(&mut index, "app:v1", &pointer("two"));
-        assert_eq!(
-            shown(&index),
-            [(Some("app:latest".into()), two.clone()), (None, one.clone()), (Some("app:v1".into()), two.clone())]
-        );
-        tag(&mut index, "old:latest", &pointer("one"));
-        assert!(shown(&index).contains(&(Some("old:latest".into()), one.clone())));
-        assert!(!shown(&index).contains(&(None, one)));
-    }
-
-    #[test]
     fn the_seal_shows_any_change() {
         let mut index = empty_index();
-        tag(&mut index, "app:latest", &pointer("one"));
+        index.manifests.push(pointer("one"));
         let bytes = seal_index(&mut index);
         let back: Index = serde_json::from_slice(&bytes).unwrap();
         assert!(is_sealed(&back));

@@ -28,6 +28,7 @@ mod fault;
 mod gc;
 mod images;
 mod layers;
+mod listing;
 mod lock;
 mod names;
 mod open;

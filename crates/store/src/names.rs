@@ -11,7 +11,7 @@
 //! meta/names/…      the fingerprint of the index.json that they agree with
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 
 use kuz_image::reference::Reference;
@@ -32,6 +32,19 @@ pub(crate) const NAMES: &str = "names";
 /// The key under which an entry of the index is recorded.
 pub(crate) fn key_of(entry: &Descriptor) -> String {
     tag_of(entry).map_or_else(|| nameless(&entry.digest), str::to_owned)
+}
+
+/// What keys lead to from now on; `None`: to nothing.
+pub(crate) type Changes = BTreeMap<String, Option<Descriptor>>;
+
+/// What changes from one index to another.
+pub(crate) fn changes(before: &Index, after: &Index) -> Changes {
+    let (before, after) = (by_key(before), by_key(after));
+    let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), None));
+    let differs =
+        |(key, entry): &(&String, &&Descriptor)| before.get(*key).is_none_or(|old| old.digest != entry.digest);
+    let new = after.iter().filter(differs).map(|(key, entry)| (key.clone(), Some(plain(entry))));
+    gone.chain(new).collect()
 }
 
 /// The entries by key; of several with one tag, which only other programs make, the first.
@@ -84,41 +97,41 @@ impl Store {
     }
 
     /// Replaces `index.json` by the file in `temp`, which is on the medium and says `after`, and the records of names
-    /// with it. `before` is what `index.json` says now; the caller holds its lock.
+    /// with it: those that changed, if it is known which, and if the records agreed until now. The caller holds its lock.
     pub(crate) fn replace_index(
         &self,
         _lock: &File,
         mut temp: Temp,
-        before: Option<&Index>,
-        after: &Index,
+        changes: Option<Changes>,
+        after: impl FnOnce() -> Result<Index, ImageError>,
     ) -> Result<(), ImageError> {
-        let agreed = before.filter(|_| self.records_agree().unwrap_or(false));
-        // What the records say; `None`: something else than `before`, perhaps.
-        let known: HashMap<String, Option<&Digest>> = match agreed {
-            Some(before) => by_key(before).into_iter().map(|(key, entry)| (key, Some(&entry.digest))).collect(),
-            None => {
-                let headers = records_of(self, TAG)?.into_iter().filter_map(|record| record.header);
-                headers.map(|header| (header.key, None)).collect()
-            }
+        let changes = match changes {
+            Some(changes) if self.records_agree()? => changes,
+            _ => self.all_changes(&after()?)?,
         };
-        let wanted = by_key(after);
         // First the note: what follows may end anywhere.
         self.forget(NAMES, INDEX)?;
         // Then what is gone: it must not come back when the index is made again.
-        for key in known.keys().filter(|key| !wanted.contains_key(*key)) {
+        for (key, _) in changes.iter().filter(|(_, entry)| entry.is_none()) {
             self.forget(TAG, key)?;
         }
         temp.replace(INDEX)?;
         if self.options.durable {
             self.disk.sync_root()?;
         }
-        for (key, entry) in &wanted {
-            if known.get(key) != Some(&Some(&entry.digest)) {
-                self.put_json(TAG, key, &plain(entry), &Refs::default())?;
-            }
+        for (key, entry) in changes.iter().filter_map(|(key, entry)| Some((key, entry.as_ref()?))) {
+            self.put_json(TAG, key, entry, &Refs::default())?;
         }
         let stat = self.disk.stat_file(&temp.file, INDEX)?;
         self.put_json(NAMES, INDEX, &Fingerprint::from(&stat), &Refs::default())?;
         Ok(())
+    }
+
+    /// What makes the records say the same as an index, whatever they say now.
+    fn all_changes(&self, after: &Index) -> Result<Changes, ImageError> {
+        let known = records_of(self, TAG)?.into_iter().filter_map(|record| record.header);
+        let mut changes: Changes = known.map(|header| (header.key, None)).collect();
+        changes.extend(by_key(after).into_iter().map(|(key, entry)| (key, Some(plain(entry)))));
+        Ok(changes)
     }
 }

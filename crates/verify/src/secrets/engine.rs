@@ -4,6 +4,8 @@
 //! vectorised search, which is what makes a scan fast; an automaton takes its place on machines without such vectors.
 //! Regular expressions are compiled when their words are first met.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::packed::{self, MatchKind};
@@ -115,10 +117,17 @@ impl Words {
 
 impl Group {
     fn new(pairs: &[(&'static str, Target)]) -> Self {
+        let mut sharing: HashMap<&[u8], usize> = HashMap::new();
+        for (text, _) in pairs {
+            let parts: BTreeSet<&[u8]> = text.as_bytes().windows(PART).collect();
+            for part in parts {
+                *sharing.entry(part).or_default() += 1;
+            }
+        }
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut words: Vec<Vec<Word>> = Vec::new();
         for &(text, target) in pairs {
-            let (part, bytes) = rarest(text, pairs);
+            let (part, bytes) = rarest(text, &sharing);
             let number = parts.iter().position(|other| *other == bytes).unwrap_or_else(|| {
                 parts.push(bytes);
                 words.push(Vec::new());
@@ -148,16 +157,16 @@ impl Group {
     }
 }
 
-/// The part of a word that text has least; of equal ones the one that most of the words share.
-fn rarest<'w>(word: &'w str, pairs: &[(&'static str, Target)]) -> (usize, &'w [u8]) {
+/// The part of a word that text has least; of equal ones the one that most of the words share, of which `sharing` says how
+/// many have a part.
+fn rarest<'w>(word: &'w str, sharing: &HashMap<&[u8], usize>) -> (usize, &'w [u8]) {
     let whole = (0, word.as_bytes());
     word.as_bytes()
         .windows(PART)
         .enumerate()
         .min_by_key(|(_, part)| {
-            let sharing =
-                pairs.iter().filter(|(other, _)| memchr::memmem::find(other.as_bytes(), part).is_some()).count();
-            (part.iter().map(|&byte| frequency(byte)).sum::<u32>(), usize::MAX - sharing)
+            let sharing = sharing.get(part).copied().unwrap_or_default();
+            (part.iter().map(|&byte| frequency(byte)).sum::<u32>(), Reverse(sharing))
         })
         .unwrap_or(whole)
 }
