@@ -6,7 +6,8 @@
 //! ```text
 //! kuz (the caller's user)
 //!  └─ worker: the same program in a user namespace of its own; owns all trees; one per build
-//!      └─ init: the same program (a sealed copy), first process of namespaces of its own; one per RUN
+//!      ├─ spawner: a sealed copy of the program, of which each init is a fork
+//!      └─ init: first process of namespaces of its own; one per RUN
 //!          └─ the command, and whatever it starts
 //! ```
 //!
@@ -40,15 +41,15 @@ pub use worker::{
     Cancel, Executed, Inside, InsideError, Options, SandboxError, Source, Trigger, Watched, Worker, watched,
 };
 
-/// To be called first of all in `main`: `Some(status)` when this process was started as a worker or an init, whose
+/// To be called first of all in `main`: `Some(status)` when this process was started as a worker or a spawner, whose
 /// work is then done. Also sees to it that the process keeps no more memory than it uses.
 pub fn main_if_reexec() -> Option<i32> {
     sys::return_large_blocks();
     let argument = std::env::args_os().nth(1)?;
     if argument == worker::WORKER {
         Some(worker::worker_main())
-    } else if argument == std::ffi::OsStr::new(init::ARGUMENT_TEXT) {
-        Some(init::main())
+    } else if argument == std::ffi::OsStr::new(init::spawner::ARGUMENT_TEXT) {
+        Some(init::spawner::main())
     } else {
         None
     }

@@ -34,6 +34,17 @@ pub(crate) enum Control {
     Open,
 }
 
+/// Worker to spawner: start an init. Beside it: its 0, 1, 2 and its channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spawn {
+    /// The `CLONE_NEW…` flags of its namespaces.
+    pub(crate) namespaces: i32,
+}
+
+/// Spawner to worker: the init's process id.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spawned(pub(crate) Result<i32, OsError>);
+
 /// Main to worker on a channel of its own.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {

@@ -18,7 +18,7 @@ use crate::seccomp::Insn;
 const CHILD_STACK_BYTES: usize = 128 << 10;
 /// `pidfd` and friends aside, descriptors below this are kept for the child's own numbers.
 const FIRST_FREE_FD: RawFd = 10;
-/// What [`spawn_in_namespaces`] hands over: 0, 1, 2 and the channel.
+/// What [`spawn`] hands over: 0, 1, 2 and the channel.
 pub(crate) const PASSED_FDS: usize = 4;
 /// The descriptor under which a started init finds its channel.
 pub(crate) const CHANNEL_FD: RawFd = 3;
@@ -59,8 +59,7 @@ pub(crate) enum Forked {
 
 /// `fork`. Only for processes with a single thread: the child may then run any code.
 pub(crate) fn fork() -> io::Result<Forked> {
-    // SAFETY: the documented condition (one thread) is kept by the two callers: init, which never starts a thread,
-    // and the worker's probe, which runs before its first thread.
+    // SAFETY: the documented condition (one thread) is kept by the caller: init, which never starts a thread.
     let pid = check(unsafe { libc::fork() })?;
     Ok(rustix::process::Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent))
 }
@@ -73,6 +72,27 @@ pub(crate) fn fork_in_namespaces(flags: i32) -> io::Result<Forked> {
     let pid = check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
     let pid = i32::try_from(pid).unwrap_or_default();
     Ok(rustix::process::Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent))
+}
+
+/// As [`fork_in_namespaces`], with the child as another child of this process's parent.
+pub(crate) fn fork_beside(namespaces: i32) -> io::Result<Forked> {
+    fork_in_namespaces(namespaces | libc::CLONE_PARENT)
+}
+
+/// Makes descriptors this process's 0, 1, 2 and [`CHANNEL_FD`], and closes all others. Whoever owned those must have let
+/// go of them; only for processes that are about to begin anew, after a fork.
+pub(crate) fn put_in_place(fds: [OwnedFd; PASSED_FDS]) -> io::Result<()> {
+    for (target, fd) in (0..).zip(fds) {
+        // Received while those were open, all are above them. Letting go of them is what closes them below.
+        let fd = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        if fd <= CHANNEL_FD {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: dup2 takes integers; the numbers from 0 to CHANNEL_FD have no owner in this process, as the caller says.
+        check(unsafe { libc::dup2(fd, target) })?;
+    }
+    // SAFETY: close_range takes integers; in a process that begins anew nothing uses the descriptors above.
+    check_long(unsafe { libc::syscall(libc::SYS_close_range, CHANNEL_FD + 1, u32::MAX, 0) }).map(drop)
 }
 
 /// Ends the process at once: no destructors, no flushing. For children after a fork.
@@ -89,7 +109,7 @@ struct ChildPlan {
     errno: i32,
 }
 
-/// Runs in the child of [`spawn_in_namespaces`], on its own stack but in the parent's memory, until `exec`.
+/// Runs in the child of [`spawn`], on its own stack but in the parent's memory, until `exec`.
 /// Async-signal-safe calls only; no allocation.
 extern "C" fn enter_child(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the pointer is the parent's `ChildPlan`; the parent's thread is suspended (CLONE_VFORK) until this
@@ -114,18 +134,19 @@ extern "C" fn enter_child(plan: *mut libc::c_void) -> libc::c_int {
     }
 }
 
-/// Starts `exe` as the first process of new namespaces, with an empty environment, exactly the given descriptors as
-/// 0, 1, 2 and [`CHANNEL_FD`], and all signals blocked. Works in processes with threads; costs no copy of the memory.
-pub(crate) fn spawn_in_namespaces(
+/// Starts `exe` with an empty environment, exactly the given descriptors as 0, 1, 2 and [`CHANNEL_FD`], and all signals
+/// blocked. Works in processes with threads; costs no copy of the memory.
+pub(crate) fn spawn(
     exe: BorrowedFd<'_>,
     argv: &[CString],
     fds: [BorrowedFd<'_>; PASSED_FDS],
-    namespaces: i32,
 ) -> io::Result<rustix::process::Pid> {
     let mut high = Vec::with_capacity(PASSED_FDS);
     for fd in fds {
         high.push(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE_FD)?);
     }
+    // Out of the way of those numbers, too.
+    let exe = rustix::io::fcntl_dupfd_cloexec(exe, FIRST_FREE_FD)?;
     let mut raw = [-1; PASSED_FDS];
     for (slot, fd) in raw.iter_mut().zip(&high) {
         *slot = fd.as_raw_fd();
@@ -134,7 +155,7 @@ pub(crate) fn spawn_in_namespaces(
     let envp: [*const libc::c_char; 1] = [ptr::null()];
     let mut plan = ChildPlan { exe: exe.as_raw_fd(), fds: raw, argv: argv.as_ptr(), envp: envp.as_ptr(), errno: 0 };
     let mut stack = vec![0_u128; CHILD_STACK_BYTES / size_of::<u128>()];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let blocked = block_signals()?;
     // SAFETY: the stack is 16-byte aligned and grows down from its end; it, the plan and what the plan points to
     // outlive the child's use of them, because CLONE_VFORK suspends this thread until the child has executed or
@@ -170,7 +191,7 @@ pub(crate) fn try_user_namespace() -> io::Result<()> {
     let mut stack = vec![0_u128; CHILD_STACK_BYTES / size_of::<u128>()];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
     let blocked = block_signals()?;
-    // SAFETY: as in `spawn_in_namespaces`; the child touches nothing but its stack.
+    // SAFETY: as in `spawn`; the child touches nothing but its stack.
     let pid = unsafe {
         let top = stack.as_mut_ptr().add(stack.len()).cast();
         check(libc::clone(probe, top, flags, ptr::null_mut()))

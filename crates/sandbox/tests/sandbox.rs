@@ -703,15 +703,30 @@ fn a_masked_proc_outside_is_noticed() {
 
 #[test]
 fn the_program_of_the_sandbox_cannot_be_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
     everybody("the_program_of_the_sandbox_cannot_be_overwritten", |place| {
-        let before = std::fs::read(place::probe()).unwrap();
-        let (_, out, _) = place
-            .run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
-        assert!(out.contains("Permission denied") || out.contains("nonexistent"), "{out}");
-        let step = RunStep { argv: vec!["/proc/self/exe".into(), "calls".into()], ..sh("") };
-        // At best it runs our sealed copy with its own rights; never is the file changed.
-        let _ = place.try_run(step);
-        assert!(before == std::fs::read(place::probe()).unwrap(), "the program was changed");
+        // Once as it is installed, once as a program that root of the sandbox owns and may write to.
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("probe");
+        std::fs::copy(place::probe(), &own).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), mode.clone()).unwrap();
+        std::fs::set_permissions(&own, mode).unwrap();
+        if let Ids::Range { first, .. } = place.ids {
+            std::os::unix::fs::chown(&own, Some(first), Some(first)).unwrap();
+        }
+        let options = kuz_sandbox::Options { exe: Some(own.clone()), ..Default::default() };
+        let owned = Place::with(&options).unwrap();
+        for (place, program) in [(place, place::probe()), (&owned, own)] {
+            let before = std::fs::read(&program).unwrap();
+            let (_, out, _) = place
+                .run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
+            assert!(out.contains("Permission denied") || out.contains("nonexistent"), "{out}");
+            let step = RunStep { argv: vec!["/proc/self/exe".into(), "overwrite".into()], ..sh("") };
+            // At best it runs this program with its own rights; never is the file changed.
+            let _ = place.try_run(step);
+            assert!(before == std::fs::read(&program).unwrap(), "{} was changed", program.display());
+        }
     });
 }
 

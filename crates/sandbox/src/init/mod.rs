@@ -5,9 +5,9 @@
 //! the image itself: that is the command's process.
 //!
 //! ```text
-//! worker ── clone(pid, mount, ipc, uts, cgroup [, net]) ──► init (1) ── fork ──► command ──► whatever it starts
-//!                                                            ├ reaps all of them; kills what is left when the command ends
-//!                                                            └ if the command is watched: sockets and other commands, on request
+//! spawner ── clone(pid, mount, ipc, uts, cgroup [, net]) ──► init (1) ── fork ──► command ──► whatever it starts
+//!                                                             ├ reaps all of them; kills what is left when the command ends
+//!                                                             └ if the command is watched: sockets and other commands, on request
 //! ```
 
 mod ask;
@@ -18,6 +18,7 @@ mod given;
 mod mounts;
 mod reap;
 mod root;
+pub(crate) mod spawner;
 mod target;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,10 +36,6 @@ use crate::sys;
 /// How much likelier than the caller the commands of an image are to be killed when memory runs out (0 to 1000).
 const OOM_SCORE: i32 = 100;
 
-/// The first argument of an init.
-pub(crate) const ARGUMENT: &std::ffi::CStr = c"kuz-sandbox-init";
-/// The same as text.
-pub(crate) const ARGUMENT_TEXT: &str = "kuz-sandbox-init";
 /// The directory below the step's own where its files in memory are mounted.
 pub(crate) const MEMORY: &str = "k";
 /// The directories below the step's own for a mount of trees: its place, and what is written to it.

@@ -3,7 +3,6 @@
 //! In: an order and descriptors. Out: how the command ended, and a tree with its changes and nothing of ours. Each RUN has
 //! a thread, which waits here until no process of the command is left.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::server::{STUB_LAYER, Shared, checked, failed, tree};
 use super::{copied, given, stubs};
-use crate::init::{self, MEMORY};
+use crate::init::MEMORY;
 use crate::order::{Failure, InitOrder, Poke, Reply, Report, RootSource, Stub};
 use crate::protocol::Channel;
 use crate::step::{Exit, Network, RunOrder, StartError, Stdio};
@@ -208,11 +207,9 @@ fn live(
     if order.network == Network::None {
         namespaces |= libc::CLONE_NEWNET;
     }
-    let argv = [CString::from(c"kuz"), CString::from(init::ARGUMENT)];
     let [input, output, error] = &streams;
     let fds = [input.as_fd(), output.as_fd(), error.as_fd(), theirs.as_fd()];
-    let pid = sys::spawn_in_namespaces(shared.exe.as_fd(), &argv, fds, namespaces)
-        .map_err(|error| failed("start the sandbox", error))?;
+    let pid = shared.spawner.spawn(namespaces, fds)?;
     // Only the command holds the pipes now, so that their end is its end.
     drop((streams, theirs));
     let binds: Vec<BorrowedFd<'_>> = binds.iter().map(OwnedFd::as_fd).collect();

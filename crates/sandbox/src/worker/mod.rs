@@ -12,6 +12,7 @@ mod given;
 mod inside;
 mod launch;
 mod server;
+mod spawner;
 mod start;
 mod stubs;
 mod terminal;

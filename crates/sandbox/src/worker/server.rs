@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::UnshareFlags;
 
+use super::spawner::Spawner;
 use super::{given, launch};
 use crate::errno::OsError;
 use crate::isolation::Isolation;
@@ -42,8 +43,8 @@ pub(super) struct Shared {
     /// A directory beside the trees for this worker, removed at its end; the bottom layer of every root is in it, and
     /// each RUN's work directory.
     pub(super) own: String,
-    /// A sealed copy of this program: nothing that a command does to `/proc/*/exe` reaches the file.
-    pub(super) exe: OwnedFd,
+    /// Runs this program from a file that no command can write to, whatever it does to `/proc/*/exe`.
+    pub(super) spawner: Spawner,
     pub(super) isolation: Isolation,
     pub(super) ids: u32,
     pub(super) ownership: Ownership,
@@ -60,7 +61,8 @@ const STUB_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 pub(crate) fn main() -> i32 {
     let Some((control, trees)) = take_streams() else { return 2 };
     // Opened while we are still whoever may read it.
-    let exe = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let exe = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|exe| if is_out_of_reach(&exe)? { Ok(exe) } else { seal(&exe) });
     // A group of its own: Ctrl-C is for the main process, which then tells us.
     let _ = rustix::process::setsid();
     let unshared = rustix::process::fchdir(&trees)
@@ -72,7 +74,7 @@ pub(crate) fn main() -> i32 {
     }
     let Ok(Some((Control::Mapped { count, force_copy, own }, _))) = control.recv() else { return 1 };
     let ready =
-        exe.map_err(|errno| failed("open this program", errno)).and_then(|exe| prepare(&exe, count, force_copy, own));
+        exe.map_err(|errno| failed("copy this program into memory", errno)).and_then(|exe| prepare(&exe, count, force_copy, own));
     let shared = match ready {
         Ok(shared) => Arc::new(shared),
         Err(failure) => {
@@ -121,9 +123,9 @@ fn prepare(exe: &OwnedFd, ids: u32, force_copy: bool, own: Option<String>) -> Re
     lay_out(&own).map_err(|errno| failed("make the worker's directory", errno))?;
     let (overlay, proc) = probe(&own).map_err(|error| failed("try out the namespaces", error))?;
     let isolation = Isolation::from_probe(overlay && !force_copy, proc);
-    let exe = seal(exe).map_err(|errno| failed("copy this program into memory", errno))?;
+    let spawner = Spawner::start(exe)?;
     let ownership = if ids > 1 { Ownership::Mapped } else { Ownership::Single };
-    Ok(Shared { trees, own, exe, isolation, ids, ownership })
+    Ok(Shared { trees, own, spawner, isolation, ids, ownership })
 }
 
 fn random_name() -> Result<String, Failure> {
@@ -189,6 +191,17 @@ fn try_proc() -> Result<(), Errno> {
     let fs = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(fs.as_fd())?;
     rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
+}
+
+/// Whether nobody in the sandbox may write to this file: it is the machine's root's, who is in no id map, and only its
+/// owner may write to it. To be asked before the user namespace is made, where root is still called 0.
+fn is_out_of_reach(exe: &OwnedFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(exe)?;
+    let roots = stat.st_uid == 0 && stat.st_gid == 0 && stat.st_mode & 0o022 == 0;
+    // A list of further users and groups.
+    let mut list = [0_u8; 1];
+    let listed = rustix::fs::fgetxattr(exe, "system.posix_acl_access", &mut list[..]);
+    Ok(roots && matches!(listed, Err(Errno::NODATA | Errno::OPNOTSUPP)))
 }
 
 /// A copy of the program that nobody can write to any more.

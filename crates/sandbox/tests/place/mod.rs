@@ -170,7 +170,8 @@ impl Place {
         Self::with(&Options { exe: Some(probe()), force_copy: true, ..Default::default() }).unwrap()
     }
 
-    fn with(options: &Options) -> Option<Self> {
+    /// With other options.
+    pub(crate) fn with(options: &Options) -> Option<Self> {
         let Ok(busybox) = std::fs::read(BUSYBOX) else {
             eprintln!("skipped: {BUSYBOX} is not there (apt-get install busybox-static)");
             return None;
