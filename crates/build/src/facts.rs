@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use kuz_image::{DiffId, compress};
 use kuz_sandbox::Cancel;
-use kuz_store::Store;
+use kuz_store::{LayerRecord, Store};
 use kuz_verify::{Imprint, LayerFacts};
 
 use crate::error::BuildError;
@@ -93,8 +93,6 @@ struct State {
     queue: VecDeque<(DiffId, Depth)>,
     busy: BTreeSet<DiffId>,
     known: BTreeMap<DiffId, Arc<LayerFacts>>,
-    /// Imprints that were looked up already.
-    imprints: BTreeMap<DiffId, Imprint>,
 }
 
 /// How much is needed of a layer's facts.
@@ -351,21 +349,16 @@ impl Shared {
     /// Whether a thread should read this layer: there is no imprint of it, and it is not small.
     fn is_work(&self, diff_id: &DiffId) -> bool {
         // What went wrong is met again by whoever asks for this layer.
-        let has_imprint = matches!(self.imprint(diff_id), Ok(Some(_)));
-        let is_small = || matches!(self.store.layer(diff_id), Ok(Some(layer)) if layer.bytes < SMALL);
-        !has_imprint && !is_small()
+        !self.store.has_imprint(diff_id).unwrap_or(false) && !self.is_small(diff_id)
+    }
+
+    fn is_small(&self, diff_id: &DiffId) -> bool {
+        matches!(self.store.layer(diff_id), Ok(Some(layer)) if layer.bytes < SMALL)
     }
 
     /// A layer's imprint, from the store.
     fn imprint(&self, diff_id: &DiffId) -> Result<Option<Imprint>, FactsError> {
-        if let Some(known) = self.state().imprints.get(diff_id) {
-            return Ok(Some(*known));
-        }
-        let found = self.store.imprint(diff_id)?.and_then(|bytes| Imprint::from_bytes(&bytes));
-        if let Some(imprint) = found {
-            self.state().imprints.insert(diff_id.clone(), imprint);
-        }
-        Ok(found)
+        Ok(self.store.imprint(diff_id)?.and_then(|bytes| Imprint::from_bytes(&bytes)))
     }
 
     /// Makes and keeps a layer's imprint; `None` if its index is not there yet.
@@ -373,7 +366,6 @@ impl Shared {
         let Some(index) = self.store.index(diff_id)? else { return Ok(None) };
         let imprint = Imprint::of(&index, facts);
         self.store.record_imprint(diff_id, &imprint.to_bytes())?;
-        self.state().imprints.insert(diff_id.clone(), imprint);
         Ok(Some(imprint))
     }
 
@@ -382,7 +374,7 @@ impl Shared {
         if let Some(facts) = self.store.facts(diff_id)?.and_then(|bytes| LayerFacts::from_bytes(&bytes)) {
             return Ok(Arc::new(facts));
         }
-        let mut blobs = self.store.layer(diff_id)?.ok_or(FactsError::NotHere)?.blobs;
+        let LayerRecord { mut blobs, bytes, .. } = self.store.layer(diff_id)?.ok_or(FactsError::NotHere)?;
         blobs.sort_by_key(|blob| blob.digest != diff_id.0);
         for blob in blobs {
             let Some(file) = self.store.open_blob(&blob.digest)? else { continue };
@@ -390,7 +382,10 @@ impl Shared {
             let source = Stoppable { source: file, shared: self };
             let tar = compress::reader(compression, source).map_err(FactsError::Decompress)?;
             let facts = kuz_verify::collect(tar)?;
-            self.store.record_facts(diff_id, &facts.to_bytes())?;
+            // Those of a small layer are read again in the time in which they are written.
+            if bytes >= SMALL {
+                self.store.record_facts(diff_id, &facts.to_bytes())?;
+            }
             return Ok(Arc::new(facts));
         }
         Err(FactsError::NotHere)

@@ -167,8 +167,8 @@ fn sight(inputs: &str, base_layers: usize, config: &ImageConfig, imprints: &[Imp
     for entry in &mut config.history {
         entry.created = None;
     }
-    let loose: Vec<_> = imprints.iter().map(|imprint| imprint.loose).collect();
-    let bytes = serde_json::to_vec(&(program(), inputs, base_layers, config, loose)).ok()?;
+    let mut bytes = serde_json::to_vec(&(program(), inputs, base_layers, config)).ok()?;
+    bytes.extend(imprints.iter().flat_map(|imprint| imprint.loose));
     Some(Digest::of(&bytes).hex().to_owned())
 }
 
@@ -375,14 +375,17 @@ impl Execution<'_> {
         others: Vec<OtherStage<'s>>,
     ) -> Result<Vec<Finding>, BuildError> {
         let store = &self.session.store;
-        let imprints = facts.imprints(&config.rootfs.diff_ids)?;
-        let sight =
-            imprints.and_then(|imprints| Some((sight(inputs, self.layers_below(), config, &imprints)?, imprints)));
+        let diff_ids = &config.rootfs.diff_ids;
+        let below = self.layers_below();
+        let (base, own) = diff_ids.split_at_checked(below).unwrap_or((diff_ids, &[]));
+        let imprints = facts.imprints(own)?;
+        let imprints = imprints.map(|own| base.iter().map(Imprint::of_base).chain(own).collect::<Vec<_>>());
+        let sight = imprints.and_then(|imprints| Some((sight(inputs, below, config, &imprints)?, imprints)));
         if let Some((key, imprints)) = &sight {
             let bytes = store.get(JUDGED, key).map_err(|error| BuildError::store("read a verdict", error))?;
-            let judged = bytes.and_then(|bytes| serde_json::from_slice::<Judged>(&bytes).ok());
+            let judged = bytes.and_then(|bytes| postcard::from_bytes::<Judged>(&bytes).ok());
             let answer = |layer: usize, asked: &BTreeSet<String>| {
-                let facts = facts.get(config.rootfs.diff_ids.get(layer..=layer).unwrap_or_default())?;
+                let facts = facts.get(diff_ids.get(layer..=layer).unwrap_or_default())?;
                 Ok(facts.first().map(|facts| kuz_verify::imprint::answers(facts, asked)).unwrap_or_default())
             };
             if let Some(judged) = judged
@@ -392,16 +395,16 @@ impl Execution<'_> {
             }
         }
         let allowed = &self.request.allowed_secrets;
-        let below = self.layers_below();
         let (findings, asked) = find(&self.layers, facts, config, others, below, allowed)?;
         if let Some((key, imprints)) = &sight {
             let exact = imprints.iter().map(|imprint| imprint.exact).collect();
-            let answers = facts.get(&config.rootfs.diff_ids)?.into_iter().enumerate();
+            let answers = facts.get(diff_ids)?.into_iter().enumerate();
             let answers =
                 answers.map(|(at, facts)| (at >= below).then(|| kuz_verify::imprint::answers(&facts, &asked)));
             let (answers, findings) = (answers.collect(), findings.iter().map(KeptFinding::of).collect());
             let judged = Judged { exact, asked, answers, findings };
-            let bytes = serde_json::to_vec(&judged).map_err(|error| BuildError::store("encode a verdict", error))?;
+            // Made of values that have a form: writing it cannot fail.
+            let bytes = postcard::to_stdvec(&judged).unwrap_or_default();
             store.put(JUDGED, key, &bytes).map_err(|error| BuildError::store("record a verdict", error))?;
         }
         Ok(findings)

@@ -719,8 +719,9 @@ fn the_program_of_the_sandbox_cannot_be_overwritten() {
         let owned = Place::with(&options).unwrap();
         for (place, program) in [(place, place::probe()), (&owned, own)] {
             let before = std::fs::read(&program).unwrap();
-            let (_, out, _) = place
-                .run(sh("(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60"));
+            let (_, out, _) = place.run(sh(
+                "(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60",
+            ));
             assert!(out.contains("Permission denied") || out.contains("nonexistent"), "{out}");
             let step = RunStep { argv: vec!["/proc/self/exe".into(), "overwrite".into()], ..sh("") };
             // At best it runs this program with its own rights; never is the file changed.

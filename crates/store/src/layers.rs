@@ -109,6 +109,11 @@ impl Store {
         self.get(IMPRINT, &diff_id.to_string())
     }
 
+    /// Whether there is one, though a power cut may have damaged it.
+    pub fn has_imprint(&self, diff_id: &DiffId) -> Result<bool, StoreError> {
+        Ok(self.disk.stat(&record_path(IMPRINT, &diff_id.to_string()))?.is_some())
+    }
+
     /// Remembers that. It goes with the layer.
     pub fn record_imprint(&self, diff_id: &DiffId, imprint: &[u8]) -> Result<(), StoreError> {
         self.put(IMPRINT, &diff_id.to_string(), imprint)

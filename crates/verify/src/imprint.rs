@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use kuz_image::{IndexEntry, LayerIndex, Node};
+use kuz_image::{DiffId, IndexEntry, LayerIndex, Node};
 use serde::{Deserialize, Serialize};
 
 use crate::collect::in_packages;
@@ -66,6 +66,12 @@ impl Imprint {
             loose.put(&(path, &module));
         }
         Self { exact: exact.finish(), loose: loose.finish() }
+    }
+
+    /// Of a layer of the base image: of what is known by its digest alone nothing can be left out.
+    pub fn of_base(diff_id: &DiffId) -> Self {
+        let digest = *blake3::hash(diff_id.to_string().as_bytes()).as_bytes();
+        Self { exact: digest, loose: digest }
     }
 
     /// A compact form for the store.

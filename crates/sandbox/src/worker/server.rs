@@ -73,8 +73,9 @@ pub(crate) fn main() -> i32 {
         return 1;
     }
     let Ok(Some((Control::Mapped { count, force_copy, own }, _))) = control.recv() else { return 1 };
-    let ready =
-        exe.map_err(|errno| failed("copy this program into memory", errno)).and_then(|exe| prepare(&exe, count, force_copy, own));
+    let ready = exe
+        .map_err(|errno| failed("copy this program into memory", errno))
+        .and_then(|exe| prepare(&exe, count, force_copy, own));
     let shared = match ready {
         Ok(shared) => Arc::new(shared),
         Err(failure) => {

@@ -5,7 +5,6 @@
 //! Regular expressions are compiled when their words are first met.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::packed::{self, MatchKind};
@@ -117,13 +116,11 @@ impl Words {
 
 impl Group {
     fn new(pairs: &[(&'static str, Target)]) -> Self {
-        let mut sharing: HashMap<&[u8], usize> = HashMap::new();
-        for (text, _) in pairs {
-            let parts: BTreeSet<&[u8]> = text.as_bytes().windows(PART).collect();
-            for part in parts {
-                *sharing.entry(part).or_default() += 1;
-            }
-        }
+        // Every part once for each word that has it, in order.
+        let mut sharing: Vec<(&[u8], &str)> =
+            pairs.iter().flat_map(|(text, _)| text.as_bytes().windows(PART).map(move |part| (part, *text))).collect();
+        sharing.sort_unstable();
+        sharing.dedup();
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut words: Vec<Vec<Word>> = Vec::new();
         for &(text, target) in pairs {
@@ -157,15 +154,16 @@ impl Group {
     }
 }
 
-/// The part of a word that text has least; of equal ones the one that most of the words share, of which `sharing` says how
-/// many have a part.
-fn rarest<'w>(word: &'w str, sharing: &HashMap<&[u8], usize>) -> (usize, &'w [u8]) {
+/// The part of a word that text has least; of equal ones the one that most of the words share: `sharing` has each part with
+/// each of them, in order.
+fn rarest<'w>(word: &'w str, sharing: &[(&[u8], &str)]) -> (usize, &'w [u8]) {
     let whole = (0, word.as_bytes());
     word.as_bytes()
         .windows(PART)
         .enumerate()
         .min_by_key(|(_, part)| {
-            let sharing = sharing.get(part).copied().unwrap_or_default();
+            let before = |limit: fn(&[u8], &[u8]) -> bool| sharing.partition_point(|(other, _)| limit(other, part));
+            let sharing = before(|other, part| other <= part) - before(|other, part| other < part);
             (part.iter().map(|&byte| frequency(byte)).sum::<u32>(), Reverse(sharing))
         })
         .unwrap_or(whole)

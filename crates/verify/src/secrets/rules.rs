@@ -22,6 +22,8 @@ pub struct Rule {
     /// Tenths of a bit a character that the secret part has at least.
     pub(super) entropy: u8,
     pub(super) check: fn(&Found<'_>) -> Verdict,
+    /// Whether the expression is worth a try on text that begins with a keyword: true wherever it can match.
+    pub(super) gate: fn(&[u8]) -> bool,
 }
 
 /// Where a rule is tried.
@@ -81,15 +83,15 @@ impl Reach {
 }
 
 const fn error(name: &'static str, what: &'static str, trigger: Trigger, regex: &'static str) -> Rule {
-    Rule { name, level: Level::Error, what, trigger, regex, entropy: 30, check: tokens::plain }
+    Rule { name, level: Level::Error, what, trigger, regex, entropy: 30, check: tokens::plain, gate: |_| true }
 }
 
 const fn warning(name: &'static str, what: &'static str, trigger: Trigger, regex: &'static str) -> Rule {
-    Rule { name, level: Level::Warning, what, trigger, regex, entropy: 0, check: tokens::plain }
+    Rule { name, level: Level::Warning, what, trigger, regex, entropy: 0, check: tokens::plain, gate: |_| true }
 }
 
 const fn said(name: &'static str, level: Level, what: &'static str) -> Rule {
-    Rule { name, level, what, trigger: Trigger::Said, regex: "", entropy: 0, check: tokens::plain }
+    Rule { name, level, what, trigger: Trigger::Said, regex: "", entropy: 0, check: tokens::plain, gate: |_| true }
 }
 
 impl Rule {
@@ -102,6 +104,19 @@ impl Rule {
         self.check = check;
         self
     }
+
+    const fn gate(mut self, gate: fn(&[u8]) -> bool) -> Self {
+        self.gate = gate;
+        self
+    }
+}
+
+/// `secret` in prose is no secret key's name, and compiling an expression takes longer than reading a file.
+fn of_a_key(text: &[u8]) -> bool {
+    let rest = text.get("secret".len()..).unwrap_or_default();
+    let rest = rest.strip_prefix(b"_").unwrap_or(rest);
+    let begins = |word: &[u8]| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    begins(b"key") || begins(b"access")
 }
 
 use Trigger::{Files, Tokens, Words};
@@ -117,7 +132,7 @@ pub static RULES: &[Rule] = &[
     // Libraries of TLS have keys in them that they test themselves with.
     said("EmbeddedPrivateKey", Level::Warning, "a private key within a program"),
     // Clouds.
-    error("AwsSecretKey", "a secret access key of AWS", Words(&["secret", "SECRET", "Secret"], HEAD.inside()), r#"\A(?i:secret_?(?:access_?)?key)["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=_-]|\z)"#).entropy(43).check(aws),
+    error("AwsSecretKey", "a secret access key of AWS", Words(&["secret", "SECRET", "Secret"], HEAD.inside()), r#"\A(?i:secret_?(?:access_?)?key)["'\]]{0,2}[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=_-]|\z)"#).entropy(43).check(aws).gate(of_a_key),
     warning("AwsAccessKeyId", "an access key id of AWS", Tokens(&["AKIA", "ASIA"], HEAD), r"\A(A[KS]IA[A-Z2-7]{16})(?:[^A-Za-z0-9]|\z)").entropy(30),
     error("GcpServiceAccount", "a key of a Google Cloud service account", Tokens(&["\"private_key_id\""], HEAD), r#"\A"private_key_id"\s{0,8}:\s{0,8}"([0-9a-f]{40})""#).entropy(25),
     warning("GoogleApiKey", "a Google API key", Tokens(&["AIza"], HEAD), r"\A(AIza[A-Za-z0-9_-]{35})(?:[^A-Za-z0-9_-]|\z)").entropy(35),

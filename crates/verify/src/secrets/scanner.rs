@@ -234,7 +234,7 @@ impl Pass<'_> {
         let (Trigger::Tokens(_, reach) | Trigger::Words(_, reach)) = rule.trigger else { return };
         let letter = |place: Option<&u8>| place.is_some_and(u8::is_ascii_alphanumeric);
         let inside = letter(self.text.get(at)) && letter(at.checked_sub(1).and_then(|before| self.text.get(before)));
-        if inside && !reach.part || self.full(number) {
+        if inside && !reach.part || self.full(number) || !(rule.gate)(self.text.get(at..).unwrap_or_default()) {
             return;
         }
         let start = at.saturating_sub(reach.before);
