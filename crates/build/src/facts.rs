@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use kuz_image::{DiffId, compress};
 use kuz_sandbox::Cancel;
-use kuz_store::{LayerRecord, Store};
+use kuz_store::Store;
 use kuz_verify::{Imprint, LayerFacts};
 
 use crate::error::BuildError;
@@ -374,7 +374,7 @@ impl Shared {
         if let Some(facts) = self.store.facts(diff_id)?.and_then(|bytes| LayerFacts::from_bytes(&bytes)) {
             return Ok(Arc::new(facts));
         }
-        let LayerRecord { mut blobs, bytes, .. } = self.store.layer(diff_id)?.ok_or(FactsError::NotHere)?;
+        let mut blobs = self.store.layer(diff_id)?.ok_or(FactsError::NotHere)?.blobs;
         blobs.sort_by_key(|blob| blob.digest != diff_id.0);
         for blob in blobs {
             let Some(file) = self.store.open_blob(&blob.digest)? else { continue };
@@ -382,10 +382,7 @@ impl Shared {
             let source = Stoppable { source: file, shared: self };
             let tar = compress::reader(compression, source).map_err(FactsError::Decompress)?;
             let facts = kuz_verify::collect(tar)?;
-            // Those of a small layer are read again in the time in which they are written.
-            if bytes >= SMALL {
-                self.store.record_facts(diff_id, &facts.to_bytes())?;
-            }
+            self.store.record_facts(diff_id, &facts.to_bytes())?;
             return Ok(Arc::new(facts));
         }
         Err(FactsError::NotHere)
