@@ -235,8 +235,11 @@ impl Facts {
         let failed = |error: FactsError| BuildError::store("read a layer's imprint", error);
         let known = diff_ids.iter().map(|diff_id| self.shared.imprint(diff_id).map_err(failed));
         let known = known.collect::<Result<Vec<_>, _>>()?;
-        if known.iter().filter(|known| known.is_none()).count() > 1 {
-            self.begin();
+        let unknown = diff_ids.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown: Vec<_> = unknown.map(|(diff_id, _)| (diff_id.clone(), Depth::Stored)).collect();
+        if unknown.len() > 1 {
+            self.shared.state().queue.extend(unknown);
+            self.start();
         }
         let all = diff_ids.iter().zip(known).map(|(diff_id, known)| {
             if let Some(known) = known {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::answer::{self, Whom};
@@ -240,8 +240,8 @@ impl Inner {
         root(endpoint, plain)
     }
 
-    /// Whether a registry on loopback speaks plain HTTP; remembered once somebody answered. Plain is tried first, without
-    /// credentials: nothing of it leaves the machine, and reading the certificate authorities takes longer than all else.
+    /// Whether a registry on loopback speaks plain HTTP; remembered once somebody answered. Plain is tried first, with
+    /// nothing in it that is secret: reading the certificate authorities takes longer than all else.
     /// A server of TLS closes such a connection or answers with an error; then TLS decides.
     async fn probe(&self, endpoint: &Endpoint) -> Result<bool, Cause> {
         let known = self.plain.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.host).copied();
@@ -257,8 +257,8 @@ impl Inner {
         let http = self.ping(endpoint, true).await;
         let doubted = match &http {
             // What a registry says to everybody, or to those whom it does not know yet.
-            Ok(status) if matches!(status.as_u16(), 200 | 401) => return Ok(true),
-            Ok(status) => !status.is_redirection(),
+            Ok((status, _)) if matches!(status.as_u16(), 200 | 401) => return Ok(true),
+            Ok((_, to_tls)) => !to_tls,
             Err(_) => false,
         };
         match self.ping(endpoint, false).await {
@@ -267,19 +267,22 @@ impl Inner {
             Err(cause @ (Cause::Untrusted { .. } | Cause::Local { .. } | Cause::Refused { .. })) => Err(cause),
             Err(_) if doubted => Ok(true),
             Err(tls) => {
-                let plain = http.map_or_else(|cause| cause.to_string(), |status| format!("status {}", status.as_u16()));
+                let plain =
+                    http.map_or_else(|cause| cause.to_string(), |(status, _)| format!("status {}", status.as_u16()));
                 Err(Cause::Unreachable { detail: format!("https: {tls}; http: {plain}") })
             }
         }
     }
 
-    /// How `/v2/` is answered.
-    async fn ping(&self, endpoint: &Endpoint, plain: bool) -> Result<StatusCode, Cause> {
+    /// How `/v2/` is answered, and whether by being sent to an address of TLS.
+    async fn ping(&self, endpoint: &Endpoint, plain: bool) -> Result<(StatusCode, bool), Cause> {
         let url = root(endpoint, plain)?;
         let url = url.join("/v2/").unwrap_or(url);
         let call = Call::new(endpoint, Method::GET, url);
         let answer = tokio::time::timeout(PROBE, self.transport.once(&call)).await;
-        Ok(answer.unwrap_or(Err(Cause::TimedOut { what: "an answer", waited: PROBE }))?.status())
+        let answer = answer.unwrap_or(Err(Cause::TimedOut { what: "an answer", waited: PROBE }))?;
+        let to_tls = answer.headers().get(LOCATION).is_some_and(|place| place.as_bytes().starts_with(b"https:"));
+        Ok((answer.status(), to_tls))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```text
 //! kuz (the caller's user)
 //!  └─ worker: the same program in a user namespace of its own; owns all trees; one per build
-//!      ├─ spawner: a sealed copy of the program, of which each init is a fork
+//!      ├─ spawner: the program again, of which each init is a fork
 //!      └─ init: first process of namespaces of its own; one per RUN
 //!          └─ the command, and whatever it starts
 //! ```

@@ -37,8 +37,8 @@ pub(crate) fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     check(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
     // SAFETY: fcntl takes integers; a failure is checked.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the number is open (checked above), and the callers are the first code of a fresh process that looks
-    // at it, so that no other owner exists.
+    // SAFETY: the number is open (checked above), and the callers are the first code that looks at it, in a fresh process
+    // or in a fork in which `put_in_place` has made it anew and its owner of before was let go, so that no other exists.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -715,9 +715,16 @@ fn the_program_of_the_sandbox_cannot_be_overwritten() {
         if let Ids::Range { first, .. } = place.ids {
             std::os::unix::fs::chown(&own, Some(first), Some(first)).unwrap();
         }
-        let options = kuz_sandbox::Options { exe: Some(own.clone()), ..Default::default() };
-        let owned = Place::with(&options).unwrap();
-        for (place, program) in [(place, place::probe()), (&owned, own)] {
+        // And once as one that only its owner may read.
+        let private = folder.path().join("private");
+        std::fs::copy(place::probe(), &private).unwrap();
+        std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let with = |exe: &std::path::Path| {
+            let options = kuz_sandbox::Options { exe: Some(exe.to_owned()), ..Default::default() };
+            Place::with(&options).unwrap()
+        };
+        let (owned, hidden) = (with(&own), with(&private));
+        for (place, program) in [(place, place::probe()), (&owned, own), (&hidden, private)] {
             let before = std::fs::read(&program).unwrap();
             let (_, out, _) = place.run(sh(
                 "(echo x > /proc/1/exe) 2>&1; (echo x > /proc/self/exe) 2>&1; cat /proc/1/exe 2>&1 | head -c 60",

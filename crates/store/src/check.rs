@@ -18,7 +18,7 @@ use crate::documents::document;
 use crate::durable::{SYNCED, parse_notes};
 use crate::images::{self, INDEX, ImageError, REF_NAME};
 use crate::layers::LAYER;
-use crate::names::{TAG, is_nameless};
+use crate::names::{TAG, is_name_record, is_nameless};
 use crate::open::{ENTRIES, OCI_LAYOUT};
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -156,6 +156,9 @@ impl Store {
                 Some(_) => None,
             };
             if repair && (what.is_some() || !record.believed) {
+                if is_name_record(&record.path) {
+                    self.doubt_records()?;
+                }
                 self.disk.unlink(&record.path)?;
             }
             if let Some(what) = what {

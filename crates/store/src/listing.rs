@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use kuz_image::{Descriptor, Index};
 use memchr::memmem::{self, Finder};
 
-use crate::images::{REF_NAME, SUM, plain};
+use crate::images::{REF_NAME, SUM, plain, tag_of};
 use crate::names::{Changes, key_of, nameless};
 
 /// Where the entries are, in every index that this program writes.
@@ -41,9 +41,13 @@ fn tagged(tag: &str) -> Finder<'static> {
     Finder::new(&format!("\"{REF_NAME}\":\"{tag}\"")).into_owned()
 }
 
-/// Finds a manifest's digest in entries.
-fn leading_to(manifest: &Descriptor) -> Finder<'static> {
-    Finder::new(&format!("\"digest\":\"{}\"", manifest.digest)).into_owned()
+/// Whether an entry leads to a manifest: its digest stands behind the media type, which has no quotes in it.
+fn leads_to(entry: &str, manifest: &Descriptor) -> bool {
+    let behind = entry.strip_prefix(BEGIN).and_then(|rest| rest.strip_prefix('"'));
+    let behind = behind.and_then(|rest| rest.split_once('"')).map_or("", |(_, behind)| behind);
+    let behind =
+        behind.strip_prefix(",\"digest\":\"").and_then(|rest| rest.strip_prefix(manifest.digest.algorithm().name()));
+    behind.and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.starts_with(manifest.digest.hex()))
 }
 
 impl<'t> Listing<'t> {
@@ -72,6 +76,14 @@ impl<'t> Listing<'t> {
             return None;
         }
         let starts: Vec<usize> = memmem::find_iter(entries.as_bytes(), BEGIN).collect();
+        // Other objects than entries and their annotations, and lists, are other programs': those are decoded.
+        let bytes = entries.as_bytes();
+        let nested = |start: &usize| start.checked_sub(1).is_some_and(|before| bytes.get(before) != Some(&b','));
+        let annotated = memmem::find_iter(bytes, "\"annotations\":{").count();
+        let objects = memchr::memchr_iter(b'{', bytes).count();
+        if objects != starts.len() + annotated || starts.iter().any(nested) || memchr::memchr(b'[', bytes).is_some() {
+            return None;
+        }
         let ends = starts.iter().skip(1).map(|next| next - 1).chain([entries.len()]);
         let entries = starts.iter().zip(ends).map(|(&start, end)| entries.get(start..end).map(Cow::Borrowed));
         Some(Self { frame: empty.frame, entries: entries.collect::<Option<_>>()? })
@@ -104,21 +116,21 @@ impl<'t> Listing<'t> {
         self.text().into_bytes()
     }
 
-    /// The number of the first entry in which something stands.
-    fn with(&self, text: &Finder<'_>) -> Option<usize> {
-        self.entries.iter().position(|entry| text.find(entry.as_bytes()).is_some())
+    /// The number of the first entry in which something stands, from a number on.
+    fn with(&self, text: &Finder<'_>, from: usize) -> Option<usize> {
+        let mut rest = self.entries.iter().enumerate().skip(from);
+        rest.find(|(_, entry)| text.find(entry.as_bytes()).is_some()).map(|(at, _)| at)
     }
 
     fn has(&self, manifest: &Descriptor) -> bool {
-        self.with(&leading_to(manifest)).is_some()
+        self.entries.iter().any(|entry| leads_to(entry, manifest))
     }
 
     /// Whether all these tags lead to this manifest; without tags, whether it is in the index.
     pub(crate) fn names(&self, tags: &[String], manifest: &Descriptor) -> bool {
-        let digest = leading_to(manifest);
         let leads = |tag: &String| {
-            let entry = self.with(&tagged(tag)).and_then(|at| self.entries.get(at));
-            entry.is_some_and(|entry| digest.find(entry.as_bytes()).is_some())
+            let entry = self.with(&tagged(tag), 0).and_then(|at| self.entries.get(at));
+            entry.is_some_and(|entry| leads_to(entry, manifest))
         };
         if tags.is_empty() { self.has(manifest) } else { tags.iter().all(leads) }
     }
@@ -136,10 +148,10 @@ impl<'t> Listing<'t> {
             self.add(&plain(manifest), &mut changes);
         }
         // It has a name now.
-        let without = json(&plain(manifest));
+        let named = Finder::new(REF_NAME);
         let before = self.entries.len();
         if !tags.is_empty() {
-            self.entries.retain(|entry| **entry != *without);
+            self.entries.retain(|entry| !leads_to(entry, manifest) || named.find(entry.as_bytes()).is_some());
         }
         if self.entries.len() != before {
             changes.insert(nameless(&manifest.digest), None);
@@ -155,8 +167,16 @@ impl<'t> Listing<'t> {
     fn take_off(&mut self, tag: &str, changes: &mut Changes) -> Result<(), serde_json::Error> {
         // Another program may have left it on several entries.
         let tagged = tagged(tag);
-        while let Some(at) = self.with(&tagged) {
-            let entry: Descriptor = serde_json::from_str(&self.entries.remove(at))?;
+        let mut from = 0;
+        while let Some(at) = self.with(&tagged, from) {
+            from = at;
+            let entry: Descriptor = serde_json::from_str(self.entries.get(at).map_or("", |entry| entry))?;
+            if tag_of(&entry) != Some(tag) {
+                // It stands in what another program added.
+                from += 1;
+                continue;
+            }
+            self.entries.remove(at);
             changes.insert(tag.to_owned(), None);
             if !self.has(&entry) {
                 self.add(&plain(&entry), changes);

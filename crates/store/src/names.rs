@@ -16,18 +16,28 @@ use std::fs::File;
 
 use kuz_image::reference::Reference;
 use kuz_image::{Descriptor, Digest, Index};
+use serde::{Deserialize, Serialize};
 
 use crate::Store;
 use crate::blobs::Fingerprint;
 use crate::census::records_of;
+use crate::error::StoreError;
 use crate::images::{INDEX, ImageError, plain, tag_name, tag_of};
-use crate::records::Refs;
+use crate::records::{KEY_BYTES, Refs, record_path};
 use crate::session::Temp;
 
 /// The kind of records that keep names.
 pub(crate) const TAG: &str = "tag";
 /// The kind of the one record that notes what they agree with.
 pub(crate) const NAMES: &str = "names";
+
+/// What the records agree with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Noted {
+    /// In which boot they were seen to: not after a power cut.
+    boot: String,
+    index: Fingerprint,
+}
 
 /// The key under which an entry of the index is recorded.
 pub(crate) fn key_of(entry: &Descriptor) -> String {
@@ -42,7 +52,7 @@ pub(crate) fn changes(before: &Index, after: &Index) -> Changes {
     let (before, after) = (by_key(before), by_key(after));
     let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), None));
     let differs =
-        |(key, entry): &(&String, &&Descriptor)| before.get(*key).is_none_or(|old| old.digest != entry.digest);
+        |(key, entry): &(&String, &&Descriptor)| before.get(*key).is_none_or(|old| plain(old) != plain(entry));
     let new = after.iter().filter(differs).map(|(key, entry)| (key.clone(), Some(plain(entry))));
     gone.chain(new).collect()
 }
@@ -51,7 +61,10 @@ pub(crate) fn changes(before: &Index, after: &Index) -> Changes {
 fn by_key(index: &Index) -> HashMap<String, &Descriptor> {
     let mut entries = HashMap::with_capacity(index.manifests.len());
     for entry in &index.manifests {
-        entries.entry(key_of(entry)).or_insert(entry);
+        // Other programs may write tags that are none; nobody can ask for them.
+        if tag_of(entry).is_none_or(|tag| !tag.is_empty() && tag.len() <= KEY_BYTES && !is_nameless(tag)) {
+            entries.entry(key_of(entry)).or_insert(entry);
+        }
     }
     entries
 }
@@ -59,6 +72,11 @@ fn by_key(index: &Index) -> HashMap<String, &Descriptor> {
 /// The key of an image without a tag. No tag begins with `@`.
 pub(crate) fn nameless(manifest: &Digest) -> String {
     format!("@{manifest}")
+}
+
+/// Whether a record's file, damaged or not, is a name's.
+pub(crate) fn is_name_record(path: &str) -> bool {
+    path.strip_prefix("meta/").and_then(|rest| rest.strip_prefix(TAG)).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Whether a key is that of an image without a tag.
@@ -71,7 +89,11 @@ impl Store {
     pub fn tagged(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
         let name = tag_name(reference);
         if self.records_agree()? {
-            return Ok(self.get_json(TAG, &name)?);
+            let named = self.get_json(TAG, &name)?;
+            // A record that is there and says nothing is damaged: the index knows.
+            if named.is_some() || self.disk.stat(&record_path(TAG, &name))?.is_none() {
+                return Ok(named);
+            }
         }
         Ok(self.image_index()?.manifests.iter().find(|entry| tag_of(entry) == Some(&name)).map(plain))
     }
@@ -90,10 +112,17 @@ impl Store {
         Ok(true)
     }
 
+    /// Records of names were taken away by themselves: they do not say the same as `index.json` any more.
+    pub(crate) fn doubt_records(&self) -> Result<(), StoreError> {
+        self.forget(NAMES, INDEX).map(drop)
+    }
+
     /// Whether `index.json` is the one with which the records agree.
     fn records_agree(&self) -> Result<bool, ImageError> {
-        let Some(noted) = self.get_json::<Fingerprint>(NAMES, INDEX)? else { return Ok(false) };
-        Ok(self.disk.stat(INDEX)?.is_some_and(|stat| Fingerprint::from(&stat) == noted))
+        let Some(noted) = self.get_json::<Noted>(NAMES, INDEX)? else { return Ok(false) };
+        // A power cut may have kept part of what was written since the last sync, in any order.
+        let index = if noted.boot == self.options.boot { self.disk.stat(INDEX)? } else { None };
+        Ok(index.is_some_and(|stat| Fingerprint::from(&stat) == noted.index))
     }
 
     /// Replaces `index.json` by the file in `temp`, which is on the medium and says `after`, and the records of names
@@ -123,7 +152,8 @@ impl Store {
             self.put_json(TAG, key, entry, &Refs::default())?;
         }
         let stat = self.disk.stat_file(&temp.file, INDEX)?;
-        self.put_json(NAMES, INDEX, &Fingerprint::from(&stat), &Refs::default())?;
+        let noted = Noted { boot: self.options.boot.clone(), index: Fingerprint::from(&stat) };
+        self.put_json(NAMES, INDEX, &noted, &Refs::default())?;
         Ok(())
     }
 

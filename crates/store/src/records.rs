@@ -22,7 +22,7 @@ use crate::session::hex;
 /// One record: a layer's index of a million paths takes some 100 MB.
 pub(crate) const RECORD_BYTES: u64 = 256 << 20;
 /// A record's key.
-const KEY_BYTES: usize = 4096;
+pub(crate) const KEY_BYTES: usize = 4096;
 /// A kind's name.
 const KIND_BYTES: usize = 32;
 /// The length of the checksum at the end.

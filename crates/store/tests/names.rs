@@ -36,10 +36,15 @@ fn edit(path: &Path, numbers: &mut Numbers) {
         return;
     }
     let at = numbers.below(entries.len());
-    if numbers.below(2) == 0 {
-        entries.remove(at);
-    } else {
-        entries[at]["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "app:latest"});
+    let name = "org.opencontainers.image.ref.name";
+    match numbers.below(6) {
+        0 => drop(entries.remove(at)),
+        1 => entries[at]["annotations"] = serde_json::json!({name: ""}),
+        2 => entries[at]["annotations"] = serde_json::json!({name: "@app:latest", "digest": "sha256:0"}),
+        // What this program does not know, and what looks like entries in it.
+        3 => entries[at]["subject"] = serde_json::json!({"mediaType": "x", "annotations": {name: "app:latest"}}),
+        4 => entries[at]["platform"] = serde_json::json!({"architecture": "arm64", "os": "linux"}),
+        _ => entries[at]["annotations"] = serde_json::json!({name: "app:latest"}),
     }
     fs::write(&file, serde_json::to_vec(&index).unwrap()).unwrap();
 }
@@ -56,7 +61,7 @@ fn the_records_of_names_answer_as_the_index_does() {
         for _ in 0..25 {
             let name = reference(NAMES[numbers.below(NAMES.len())]);
             let image = &images[numbers.below(images.len())];
-            done.push(match numbers.below(9) {
+            done.push(match numbers.below(11) {
                 0..4 => format!("tag {name} {}: {}", image.digest, store.set_tag(&name, image).unwrap()),
                 4 => format!("add {}: {}", image.digest, store.add_untagged(image).unwrap()),
                 5 => format!("remove {name}: {}", store.remove(&name.to_string()).is_ok()),
@@ -70,6 +75,19 @@ fn the_records_of_names_answer_as_the_index_does() {
                     (1..=4).for_each(|salt| drop(put_image(&store, salt).unwrap()));
                     "prune".to_owned()
                 }
+                // A record of a name rots.
+                8 => {
+                    let folder = place.path().join("meta/tag");
+                    let records = if folder.is_dir() { scene::files(&folder) } else { Vec::new() };
+                    if let Some(first) = records.first() {
+                        fs::write(first, "rot").unwrap();
+                    }
+                    "rot".to_owned()
+                }
+                9 => {
+                    store.check(true).unwrap();
+                    "repair".to_owned()
+                }
                 // What was not synced in the last boot is not believed any more.
                 _ => {
                     boot += 1;
@@ -79,7 +97,11 @@ fn the_records_of_names_answer_as_the_index_does() {
             });
             for name in NAMES.map(reference) {
                 let by_record = store.tagged(&name).unwrap().map(|manifest| manifest.digest);
-                let by_index = store.find(&name.to_string()).ok().map(|image| image.manifest.digest);
+                let by_index = store.find(&name.to_string());
+                let by_index = match by_index {
+                    Err(kuz_store::ImageError::NotFound { .. }) => None,
+                    other => Some(other.unwrap_or_else(|error| panic!("{name}: {error}: {done:#?}")).manifest.digest),
+                };
                 assert_eq!(by_record, by_index, "seed {seed}, {name}: {done:#?}");
             }
         }

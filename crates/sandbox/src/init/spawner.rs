@@ -1,8 +1,8 @@
 //! The spawner: makes the first process of each command's namespaces by a fork of itself.
 //!
 //! In: [`Spawn`]s over the channel it was started with, descriptors beside them. Out: a [`Spawned`] for each, and a process
-//! that is the worker's child, as if the worker had started it. It runs the sealed copy of this program, once a worker:
-//! starting a program costs more than all mounts of a sandbox, a fork of a small process next to nothing. It has a single
+//! that is the worker's child, as if the worker had started it. There is one a worker: starting a program costs more
+//! than all mounts of a sandbox, a fork of a small process next to nothing. It has a single
 //! thread, no secrets and no descriptors but its own, and ends with the worker.
 
 use std::os::fd::{IntoRawFd, OwnedFd};

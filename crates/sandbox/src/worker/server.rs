@@ -74,7 +74,7 @@ pub(crate) fn main() -> i32 {
     }
     let Ok(Some((Control::Mapped { count, force_copy, own }, _))) = control.recv() else { return 1 };
     let ready = exe
-        .map_err(|errno| failed("copy this program into memory", errno))
+        .map_err(|errno| failed("open this program or copy it into memory", errno))
         .and_then(|exe| prepare(&exe, count, force_copy, own));
     let shared = match ready {
         Ok(shared) => Arc::new(shared),
@@ -194,11 +194,11 @@ fn try_proc() -> Result<(), Errno> {
     rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
 }
 
-/// Whether nobody in the sandbox may write to this file: it is the machine's root's, who is in no id map, and only its
-/// owner may write to it. To be asked before the user namespace is made, where root is still called 0.
+/// Whether everybody in the sandbox may execute this file and nobody may write to it: it is the machine's root's, who is in
+/// no id map, and only its owner may write. To be asked before the user namespace is made, where root is still called 0.
 fn is_out_of_reach(exe: &OwnedFd) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(exe)?;
-    let roots = stat.st_uid == 0 && stat.st_gid == 0 && stat.st_mode & 0o022 == 0;
+    let roots = stat.st_uid == 0 && stat.st_gid == 0 && stat.st_mode & 0o027 == 0o005;
     // A list of further users and groups.
     let mut list = [0_u8; 1];
     let listed = rustix::fs::fgetxattr(exe, "system.posix_acl_access", &mut list[..]);

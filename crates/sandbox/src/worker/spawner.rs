@@ -21,7 +21,7 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts it from a copy of this program that nobody can write to. The inits are children of the calling thread, which
+    /// Starts it from this program's file, or from a copy, whichever no command can write to. The inits are children of the calling thread, which
     /// must live as long as they: when it ends, they are killed.
     pub(super) fn start(exe: &OwnedFd) -> Result<Self, Failure> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -38,7 +38,7 @@ impl Spawner {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         channel.send(&Spawn { namespaces }, &fds).map_err(|error| Failure::of(&error))?;
         let answer = channel.recv::<Spawned>().map_err(|error| Failure::of(&error))?;
-        let (Spawned(pid), _) = answer.ok_or_else(|| Failure::plain("the sandbox's first process has gone"))?;
+        let (Spawned(pid), _) = answer.ok_or_else(|| Failure::plain("the spawner of sandboxes has gone"))?;
         let pid = pid.map_err(|errno| failed("start the sandbox", errno))?;
         Pid::from_raw(pid).ok_or_else(|| Failure::plain("the sandbox has no process"))
     }
