@@ -18,7 +18,7 @@ use crate::documents::document;
 use crate::durable::{SYNCED, parse_notes};
 use crate::images::{self, INDEX, ImageError, REF_NAME};
 use crate::layers::LAYER;
-use crate::names::{TAG, is_name_record, is_nameless};
+use crate::names::{TAG, is_nameless};
 use crate::open::{ENTRIES, OCI_LAYOUT};
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -156,10 +156,7 @@ impl Store {
                 Some(_) => None,
             };
             if repair && (what.is_some() || !record.believed) {
-                if is_name_record(&record.path) {
-                    self.doubt_records()?;
-                }
-                self.disk.unlink(&record.path)?;
+                self.drop_record(&record.path)?;
             }
             if let Some(what) = what {
                 report.note(&record.path, what, repair.then_some("dropped"));
@@ -213,7 +210,7 @@ impl Store {
             // The second look: it may have been put into the trash since the records were read.
             if !keys.contains(&header.key) && self.get(TREE, &header.key)?.is_some() {
                 if repair {
-                    self.disk.unlink(&record.path)?;
+                    self.drop_record(&record.path)?;
                 }
                 report.note(
                     &record.path,

@@ -19,7 +19,7 @@ use crate::documents::document;
 use crate::error::StoreError;
 use crate::images::{ImageError, REF_NAME};
 use crate::layers::{CONTENTS, FACTS, IMPRINT, INDEX, LAYER, VERDICT};
-use crate::names::{NAMES, TAG, is_name_record, key_of};
+use crate::names::{NAMES, TAG, key_of};
 use crate::records::Header;
 use crate::trees::{self, TREE, TreeName, is_trash, record_key};
 
@@ -256,10 +256,7 @@ impl Store {
                 Some(header) => record.believed && !dropped.contains(record.path.as_str()) && scene.keeps(header, live),
                 None => false,
             };
-            if !stays && is_name_record(&record.path) {
-                self.doubt_records()?;
-            }
-            if !stays && self.disk.unlink(&record.path)? {
+            if !stays && self.drop_record(&record.path)? {
                 pruned.records.add(record.bytes);
             }
         }
@@ -293,7 +290,7 @@ impl Store {
         for record in &scene.records {
             let gone = |header: &Header| header.kind == TREE && !there.contains(&header.key);
             if record.header.as_ref().is_some_and(gone) {
-                self.disk.unlink(&record.path)?;
+                self.drop_record(&record.path)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::blobs::{BlobError, Fingerprint};
 use crate::disk::DiskError;
 use crate::documents::image_id;
 use crate::error::StoreError;
-use crate::listing::{Listing, sum};
+use crate::listing::Listing;
 use crate::lock::{self, Mode};
 use crate::names::{changes, nameless};
 
@@ -130,20 +130,9 @@ pub(crate) fn empty_index() -> Index {
     Index::default()
 }
 
-/// Puts the checksum into the index and gives the bytes of `index.json`.
-pub(crate) fn seal_index(index: &mut Index) -> Vec<u8> {
-    index.annotations.remove(SUM);
-    // An index is made of strings and numbers: writing it cannot fail.
-    let sum = sum(&serde_json::to_vec(index).unwrap_or_default());
-    index.annotations.insert(SUM.to_owned(), sum);
-    serde_json::to_vec(index).unwrap_or_default()
-}
-
 /// Whether the index is as this program wrote it.
 pub(crate) fn is_sealed(index: &Index) -> bool {
-    let mut unsealed = index.clone();
-    let noted = unsealed.annotations.remove(SUM);
-    serde_json::to_vec(&unsealed).is_ok_and(|bytes| noted == Some(sum(&bytes)))
+    index.annotations.get(SUM) == Some(&Listing::of(index).sum())
 }
 
 /// The tag as the store writes it.
@@ -179,8 +168,8 @@ impl Store {
     }
 
     /// Replaces `index.json`, which says `before`, under its lock.
-    pub(crate) fn write_index(&self, lock: &File, before: Option<&Index>, mut index: Index) -> Result<(), ImageError> {
-        let temp = self.temp_with(&seal_index(&mut index))?;
+    pub(crate) fn write_index(&self, lock: &File, before: Option<&Index>, index: Index) -> Result<(), ImageError> {
+        let temp = self.temp_with(&Listing::of(&index).sealed())?;
         if self.options.durable {
             self.disk.sync_file(&temp.file, INDEX)?;
         }
@@ -188,36 +177,38 @@ impl Store {
         self.replace_index(lock, temp, changes, || Ok(index))
     }
 
-    /// Points these tags to an image whose blobs are all in the store, after one sync. `false`: they did so already.
+    /// Points these tags to an image whose blobs are all in the store, after one sync; without tags it is findable by its
+    /// id alone. `false`: it was so already.
     pub fn set_tags(&self, references: &[Reference], manifest: &Descriptor) -> Result<bool, ImageError> {
         let names: Vec<String> = references.iter().map(tag_name).collect();
-        if self.records_name(&names, &manifest.digest)? {
+        let keys = if names.is_empty() { vec![nameless(&manifest.digest)] } else { names.clone() };
+        if self.records_name(&keys, &manifest.digest)? {
             return Ok(false);
         }
         let (bytes, open, read) = self.read_index()?;
-        let mut listing = Listing::read(&bytes).map_err(damaged)?;
+        let listing = Listing::read(&bytes).map_err(damaged)?;
         if listing.names(&names, manifest) {
             return Ok(false);
         }
+        let change = |mut listing: Listing<'_>| -> Result<_, ImageError> {
+            let changes = listing.point(&names, manifest).map_err(damaged)?;
+            let text = listing.sealed();
+            Ok((self.temp_with(&text)?, changes, text))
+        };
         // Written before the sync, the new index is on the medium with everything else. It is used if nobody has changed
         // the old one meanwhile.
-        let mut changes = listing.point(&names, manifest).map_err(damaged)?;
-        let mut text = listing.sealed();
-        let mut ready = self.temp_with(&text)?;
+        let mut ready = change(listing)?;
         self.sync()?;
         let lock = self.lock_index()?;
         if self.disk.stat(INDEX)?.is_none_or(|stat| Fingerprint::from(&stat) != read) {
-            let (now, ..) = self.read_index()?;
-            let mut listing = Listing::read(&now).map_err(damaged)?;
-            changes = listing.point(&names, manifest).map_err(damaged)?;
-            text = listing.sealed();
-            ready = self.temp_with(&text)?;
+            ready = change(Listing::read(&self.read_index()?.0).map_err(damaged)?)?;
             if self.options.durable {
-                self.disk.sync_file(&ready.file, INDEX)?;
+                self.disk.sync_file(&ready.0.file, INDEX)?;
             }
         }
         drop(open);
-        self.replace_index(&lock, ready, Some(changes), || parse_index(&text))?;
+        let (temp, changes, text) = ready;
+        self.replace_index(&lock, temp, Some(changes), || parse_index(&text))?;
         Ok(true)
     }
 
@@ -228,11 +219,6 @@ impl Store {
 
     /// Makes an image findable by its id alone. `false`: it is there already.
     pub fn add_untagged(&self, manifest: &Descriptor) -> Result<bool, ImageError> {
-        if self.records_name(&[nameless(&manifest.digest)], &manifest.digest)?
-            || self.image_index()?.manifests.iter().any(|entry| entry.digest == manifest.digest)
-        {
-            return Ok(false);
-        }
         self.set_tags(&[], manifest)
     }
 
@@ -347,7 +333,7 @@ mod tests {
     fn the_seal_shows_any_change() {
         let mut index = empty_index();
         index.manifests.push(pointer("one"));
-        let bytes = seal_index(&mut index);
+        let bytes = Listing::of(&index).sealed();
         let back: Index = serde_json::from_slice(&bytes).unwrap();
         assert!(is_sealed(&back));
         for at in 0..bytes.len() {

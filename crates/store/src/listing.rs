@@ -26,11 +26,6 @@ pub(crate) struct Listing<'t> {
     entries: Vec<Cow<'t, str>>,
 }
 
-/// The checksum over an index that has none.
-pub(crate) fn sum(unsealed: &[u8]) -> String {
-    blake3::hash(unsealed).to_hex().to_string()
-}
-
 /// An index as JSON. It is made of strings and numbers: writing it cannot fail.
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
@@ -56,10 +51,17 @@ impl<'t> Listing<'t> {
         if let Some(listing) = Self::read_own(bytes) {
             return Ok(listing);
         }
-        let mut frame: Index = serde_json::from_slice(bytes)?;
-        frame.annotations.remove(SUM);
-        let entries = std::mem::take(&mut frame.manifests).iter().map(|entry| Cow::Owned(json(entry))).collect();
-        Ok(Self { frame, entries })
+        Ok(Self::of(&serde_json::from_slice(bytes)?))
+    }
+
+    /// An index as text, without its checksum.
+    pub(crate) fn of(index: &Index) -> Self {
+        let Index { schema_version, media_type, manifests, annotations, extra } = index;
+        let mut annotations = annotations.clone();
+        annotations.remove(SUM);
+        let (media_type, extra) = (media_type.clone(), extra.clone());
+        let frame = Index { schema_version: *schema_version, media_type, manifests: Vec::new(), annotations, extra };
+        Self { frame, entries: manifests.iter().map(|entry| Cow::Owned(json(entry))).collect() }
     }
 
     /// What this program wrote, and nobody changed; `None` for all else.
@@ -109,9 +111,14 @@ impl<'t> Listing<'t> {
         text + &tail
     }
 
+    /// The checksum.
+    pub(crate) fn sum(&self) -> String {
+        blake3::hash(self.text().as_bytes()).to_hex().to_string()
+    }
+
     /// The bytes of `index.json`, with its checksum.
     pub(crate) fn sealed(mut self) -> Vec<u8> {
-        let sum = sum(self.text().as_bytes());
+        let sum = self.sum();
         self.frame.annotations.insert(SUM.to_owned(), sum);
         self.text().into_bytes()
     }
@@ -189,7 +196,7 @@ impl<'t> Listing<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::{is_sealed, seal_index};
+    use crate::images::is_sealed;
     use kuz_image::Digest;
 
     fn pointer(text: &str) -> Descriptor {
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_tag_moves_and_leaves_the_image_behind() {
-        let empty = seal_index(&mut Index::default());
+        let empty = Listing::of(&Index::default()).sealed();
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
         let (app, v1) = (Some("app:latest".to_owned()), Some("app:v1".to_owned()));
         let old = Some("old:latest".to_owned());
@@ -242,7 +249,7 @@ mod tests {
         assert_eq!(index.extra.get("more"), Some(&serde_json::json!([1])));
         assert_eq!(index.manifests.len(), 1);
         // One byte of our own changed: decoded, not taken apart.
-        let mut ours = seal_index(&mut index.clone());
+        let mut ours = Listing::of(&index).sealed();
         let at = ours.iter().position(|byte| *byte == b'2').unwrap();
         ours[at] = b'3';
         assert!(Listing::read_own(&ours).is_none());

@@ -74,11 +74,6 @@ pub(crate) fn nameless(manifest: &Digest) -> String {
     format!("@{manifest}")
 }
 
-/// Whether a record's file, damaged or not, is a name's.
-pub(crate) fn is_name_record(path: &str) -> bool {
-    path.strip_prefix("meta/").and_then(|rest| rest.strip_prefix(TAG)).is_some_and(|rest| rest.starts_with('/'))
-}
-
 /// Whether a key is that of an image without a tag.
 pub(crate) fn is_nameless(key: &str) -> bool {
     key.starts_with('@')
@@ -100,7 +95,7 @@ impl Store {
 
     /// Whether the records are known to say that all these keys lead to a manifest.
     pub(crate) fn records_name(&self, keys: &[String], manifest: &Digest) -> Result<bool, ImageError> {
-        if keys.is_empty() || !self.records_agree()? {
+        if !self.records_agree()? {
             return Ok(false);
         }
         for key in keys {
@@ -112,9 +107,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Records of names were taken away by themselves: they do not say the same as `index.json` any more.
-    pub(crate) fn doubt_records(&self) -> Result<(), StoreError> {
-        self.forget(NAMES, INDEX).map(drop)
+    /// Takes a record's file away, damaged or not; `false` if it was gone. Without one of a name the others do not say the
+    /// same as `index.json` any more.
+    pub(crate) fn drop_record(&self, path: &str) -> Result<bool, StoreError> {
+        if path.strip_prefix("meta/").and_then(|rest| rest.strip_prefix(TAG)).is_some_and(|rest| rest.starts_with('/'))
+        {
+            self.forget(NAMES, INDEX)?;
+        }
+        Ok(self.disk.unlink(path)?)
     }
 
     /// Whether `index.json` is the one with which the records agree.

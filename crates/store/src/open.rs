@@ -191,7 +191,7 @@ impl Store {
             self.disk.mkdir(directory)?;
         }
         self.write_new("oci-layout", OCI_LAYOUT.as_bytes())?;
-        self.write_new("index.json", &crate::images::seal_index(&mut crate::images::empty_index()))?;
+        self.write_new("index.json", &crate::listing::Listing::of(&crate::images::empty_index()).sealed())?;
         if self.disk.stat("version")?.is_none() {
             let mut version = self.temp_with(format!("{VERSION_WORDS}{VERSION}\n").as_bytes())?;
             // A power cut must not leave a version file over others that are empty.

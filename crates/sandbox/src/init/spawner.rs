@@ -2,12 +2,12 @@
 //!
 //! In: [`Spawn`]s over the channel it was started with, descriptors beside them. Out: a [`Spawned`] for each, and a process
 //! that is the worker's child, as if the worker had started it. There is one a worker: starting a program costs more
-//! than all mounts of a sandbox, a fork of a small process next to nothing. It has a single
-//! thread, no secrets and no descriptors but its own, and ends with the worker.
+//! than all mounts of a sandbox, a fork of a small process next to nothing. It has a single thread, no secrets and no
+//! descriptors but its own, and ends with the worker.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
 
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::process::Signal;
 
 use crate::errno::OsError;
 use crate::order::{Spawn, Spawned};
@@ -23,9 +23,7 @@ pub(crate) const ARGUMENT_TEXT: &str = "kuz-sandbox-init";
 pub(crate) fn main() -> i32 {
     let Ok(channel) = sys::take_inherited(sys::CHANNEL_FD).map(Channel::from) else { return 2 };
     // First of all: without the worker there is nobody to answer to. Should it be gone already, the channel says so.
-    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err()
-        || rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
-    {
+    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
         return 2;
     }
     while let Ok(Some((Spawn { namespaces }, fds))) = channel.recv() {
